@@ -1,0 +1,1 @@
+"""The measurements: one file per question, each with `run() -> dict`; results/ alone feeds the docs."""

@@ -1,0 +1,107 @@
+"""A fact and its stamp -> the record that is stored. Pure; one function per kind."""
+
+from typing import NamedTuple
+
+from daedalus.exchanges.adapter import BookFact, Fact, Now, TickerFact, TradeFact
+from daedalus.records import BookSnapshot, Ticker, Trade
+
+__all__ = ["Row", "Stamp", "make_row"]
+
+Row = Trade | BookSnapshot | Ticker
+
+
+class Stamp(NamedTuple):
+    """What only the collector knows of a row."""
+
+    exchange: str
+    symbol: str  # sanitised
+    session_id: str
+    clock_ok: bool
+    ts_recv: int  # ns UTC
+    seq: int
+    flags: int
+
+
+def make_row(fact: Fact, now: Now, stamp: Stamp) -> Row:
+    """Return the record of a fact."""
+    if isinstance(fact, BookFact):
+        return _book(fact, now, stamp)
+    if isinstance(fact, TradeFact):
+        return _trade(fact, now, stamp)
+    return _ticker(fact, now, stamp)
+
+
+def _book(fact: BookFact, now: Now, stamp: Stamp) -> BookSnapshot:
+    return BookSnapshot(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        ts_event=fact.ts_event,
+        nonce=fact.nonce,
+        bids=fact.bids,
+        asks=fact.asks,
+        symbol_raw=fact.symbol,
+        seq=stamp.seq,
+        session_id=stamp.session_id,
+        capture_mono_ns=now.mono_ns,
+        clock_ok=stamp.clock_ok,
+        exch_seq=fact.exch_seq,
+        flags=stamp.flags,
+    )
+
+
+def _trade(fact: TradeFact, now: Now, stamp: Stamp) -> Trade:
+    return Trade(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        trade_id=fact.trade_id,
+        ts_event=fact.ts_event,
+        side=fact.side,
+        price=fact.price,
+        amount=fact.amount,
+        cost=fact.cost,
+        info_json=fact.info_json,
+        symbol_raw=fact.symbol,
+        seq=stamp.seq,
+        session_id=stamp.session_id,
+        capture_mono_ns=now.mono_ns,
+        clock_ok=stamp.clock_ok,
+        exch_seq=fact.exch_seq,
+        flags=stamp.flags,
+        side_raw=fact.side_raw,
+    )
+
+
+def _ticker(fact: TickerFact, now: Now, stamp: Stamp) -> Ticker:
+    return Ticker(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        bid=fact.bid,
+        ask=fact.ask,
+        bid_volume=fact.bid_volume,
+        ask_volume=fact.ask_volume,
+        last=fact.last,
+        open=fact.open,
+        high=fact.high,
+        low=fact.low,
+        close=fact.close,
+        vwap=fact.vwap,
+        base_volume=fact.base_volume,
+        quote_volume=fact.quote_volume,
+        change=fact.change,
+        percentage=fact.percentage,
+        ts_event=fact.ts_event,
+        info_json=fact.info_json,
+        symbol_raw=fact.symbol,
+        seq=stamp.seq,
+        session_id=stamp.session_id,
+        capture_mono_ns=now.mono_ns,
+        clock_ok=stamp.clock_ok,
+        exch_seq=fact.exch_seq,
+        flags=stamp.flags,
+    )

@@ -1,0 +1,1 @@
+"""Stored data into more stored data: bronze to silver to gold. Not built yet."""

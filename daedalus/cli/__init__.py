@@ -1,0 +1,1 @@
+"""The command line: `daedalus-supervisor`, `daedalus-ctl`, `daedalus`. Each command imports what it needs."""

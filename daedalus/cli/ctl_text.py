@@ -1,0 +1,223 @@
+"""What `daedalus-ctl` prints for people: pure functions from the JSON documents to text."""
+
+import time
+from typing import Any
+
+__all__ = ["diverges", "event_line", "log_line", "size", "span", "table", "tree"]
+
+COLUMNS = ("NAME", "STATE", "PID", "UPTIME", "RST", "CPU%", "MEM/LIMIT", "CORE", "MBOX", "LAST ERROR")
+WIDE_COLUMNS = ("GEN", "DESIRED", "STRATEGY", "BEAT AGE", "FDS", "THREADS", "LOGDROP", "RST1H", "EXIT")
+_RIGHT = {
+    "PID",
+    "UPTIME",
+    "RST",
+    "CPU%",
+    "MEM/LIMIT",
+    "MBOX",
+    "GEN",
+    "BEAT AGE",
+    "FDS",
+    "THREADS",
+    "LOGDROP",
+    "RST1H",
+}
+_GOOD = {"running", "done", "ignored"}
+_COLORS = {"running": "32", "degraded": "33", "backoff": "33", "failed": "31", "stuck": "31", "killing": "31"}
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in at most two units: 40s, 12m, 3h12m, 5d4h."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes}m{rest:02d}s" if minutes < 10 else f"{minutes}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def size(amount: int | None) -> str:
+    """Return bytes in units of 1024: 512K, 142M, 1.5G."""
+    if amount is None:
+        return "-"
+    if amount < 1 << 20:
+        return f"{amount >> 10}K"
+    if amount < 1 << 30:
+        return f"{round(amount / (1 << 20))}M"
+    return f"{amount / (1 << 30):.1f}G"
+
+
+def diverges(document: dict[str, Any]) -> bool:
+    """Return whether an actor shown, or any group, is not in the state it is wanted in."""
+    actors = any(item["desired"] == "up" and item["state"] not in _GOOD for item in document["actors"])
+    return actors or any(group["state"] == "failed" for group in document["groups"])
+
+
+def _state(item: dict[str, Any]) -> str:
+    left = item["backoff"]["next_in_s"]
+    if item["state"] == "backoff" and left is not None:
+        return f"backoff {left:.0f}s"
+    return f"{item['state']} ({item['substate']})" if item["substate"] else str(item["state"])
+
+
+def _last_error(item: dict[str, Any], now: float) -> str:
+    last = item["last_exit"]
+    if last is None or last["class"] in ("normal", "requested"):
+        return "-"
+    tail = last["stderr_tail"][-1] if last["stderr_tail"] else ""
+    words = f"{last['message']}: {_cause(tail)}" if _cause(tail) else last["message"]
+    return f"{words} ({span(max(0.0, now - last['at']))} ago)"
+
+
+def _cause(line: str) -> str:
+    """Return the error in a log event, or the line itself."""
+    import json
+
+    if line.startswith("{"):
+        try:
+            return str(json.loads(line).get("error", ""))
+        except ValueError:
+            return ""
+    return line.strip()
+
+
+def _row(item: dict[str, Any], now: float, strategies: dict[str, str]) -> dict[str, str]:
+    memory, live = item["mem"], item["pid"] is not None
+    total = str(item["restarts"]["total"])
+    anon = size(memory["anon"]) if live else "-"
+    beat = item["beat_age_s"]
+    return {
+        "NAME": item["name"],
+        "STATE": _state(item),
+        "PID": str(item["pid"]) if live else "-",
+        "UPTIME": span(item["uptime_s"]),
+        "RST": f"{total}!" if item["flapping"] else total,
+        "CPU%": f"{item['cpu_pct']:.1f}" if item["cpu_pct"] is not None else "-",
+        "MEM/LIMIT": f"{anon}/{size(memory['hard'])}",
+        "CORE": ",".join(map(str, item["cpus"])) or "-",
+        "MBOX": str(item["mailbox"]) if item["mailbox"] is not None else "-",
+        "LAST ERROR": _last_error(item, now),
+        "GEN": str(item["generation"]),
+        "DESIRED": item["desired"],
+        "STRATEGY": strategies.get(item["parent"], "-"),
+        "BEAT AGE": f"{beat:.1f}s" if beat is not None else "-",
+        "FDS": str(item["fds"]) if item.get("fds") is not None else "-",
+        "THREADS": str(item["threads"]) if item.get("threads") is not None else "-",
+        "LOGDROP": str(item["log_dropped"]),
+        "RST1H": str(item["restarts"]["last_1h"]),
+        "EXIT": item["last_exit"]["class"] if item["last_exit"] else "-",
+    }
+
+
+def table(
+    document: dict[str, Any], *, wide: bool = False, width: int | None = None, color: bool = False
+) -> str:
+    """Return the status table, one line per actor in start order, and a summary line.
+
+    Args:
+        document: the result of `status`.
+        wide: add the further columns.
+        width: columns of the terminal, to which the last error is cut; None leaves it whole.
+        color: colour the states.
+    """
+    now = document["ts"]
+    strategies = {group["name"]: group["strategy"] for group in document["groups"]}
+    rows = [_row(item, now, strategies) for item in document["actors"]]
+    columns = (*COLUMNS[:-1], *(WIDE_COLUMNS if wide else ()), COLUMNS[-1])
+    widths = {
+        name: max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in columns
+    }
+    lines = [_line(dict(zip(columns, columns, strict=True)), columns, widths, width)]
+    for row, item in zip(rows, document["actors"], strict=True):
+        line = _line(row, columns, widths, width)
+        if color and item["state"] in _COLORS:
+            start = widths["NAME"] + 2
+            end = start + widths["STATE"]
+            line = f"{line[:start]}\x1b[{_COLORS[item['state']]}m{line[start:end]}\x1b[0m{line[end:]}"
+        lines.append(line)
+    return "\n".join([*lines, summary(document)]) + "\n"
+
+
+def _line(row: dict[str, str], columns: tuple[str, ...], widths: dict[str, int], width: int | None) -> str:
+    cells = [
+        row[name].rjust(widths[name]) if name in _RIGHT else row[name].ljust(widths[name])
+        for name in columns[:-1]
+    ]
+    fixed = "  ".join(cells)
+    last = row[columns[-1]]
+    if width is not None and len(fixed) + 2 + len(last) > width:
+        room = max(1, width - len(fixed) - 2)
+        last = last[: room - 1] + "…" if len(last) > room else last
+    return f"{fixed}  {last}".rstrip()
+
+
+def summary(document: dict[str, Any]) -> str:
+    """Return the line below the table."""
+    actors = document["actors"]
+    counts: dict[str, int] = {}
+    for item in actors:
+        counts[item["state"]] = counts.get(item["state"], 0) + 1
+    states = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
+    parts = [f"{len(actors)} actor{'' if len(actors) == 1 else 's'}: {states}"]
+    for group in document["groups"]:
+        if group["parent"] is None:
+            used, most = group["window_used"], group["intensity"]
+            parts.append(f"{group['name']} {used}/{most} restarts in {span(group['period'])}")
+    host = document["supervisor"].get("host", {})
+    if host.get("load_1m") is not None:
+        parts.append(f"load {host['load_1m']:.1f}")
+    if host.get("temperature_c") is not None:
+        parts.append(f"{host['temperature_c']:.0f}°C")
+    if host.get("clock_synced") is not None:
+        parts.append("clock synced" if host["clock_synced"] else "clock unsynced")
+    return " · ".join(parts)
+
+
+def tree(document: dict[str, Any]) -> str:
+    """Return groups and actors with branches."""
+    groups, actors = document["groups"], document["actors"]
+    lines: list[str] = []
+
+    def show(group: dict[str, Any], indent: str, branch: str) -> None:
+        state = f"{group['state']} ({group['substate']})" if group["substate"] else group["state"]
+        window = f"{group['window_used']}/{group['intensity']} in {span(group['period'])}"
+        lines.append(f"{indent}{branch}{group['name']}  {state}  {group['strategy']}  {window}")
+        below = indent + ("" if not branch else "   " if branch.startswith("└") else "│  ")
+        workers = [item for item in actors if item["parent"] == group["name"]]
+        nested = [item for item in groups if item["parent"] == group["name"]]
+        for number, item in enumerate([*workers, *nested]):
+            turn = "└─ " if number == len(workers) + len(nested) - 1 else "├─ "
+            if "strategy" in item:
+                show(item, below, turn)
+            else:
+                pid = f"  pid {item['pid']}" if item["pid"] else ""
+                lines.append(f"{below}{turn}{item['name'].rpartition('/')[2]}  {_state(item)}{pid}")
+
+    for group in groups:
+        if group["parent"] is None:
+            show(group, "", "")
+    return "\n".join(lines) + "\n"
+
+
+def _clock(ts: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(ts)) + f".{int(ts * 1000) % 1000:03d}"
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """Return one event on one line."""
+    known = ("seq", "ts", "mono", "type", "actor", "generation", "stderr_tail")
+    rest = " ".join(
+        f"{key}={value}" for key, value in event.items() if key not in known and value not in (None, "")
+    )
+    generation = f" gen {event['generation']}" if event["generation"] else ""
+    head = f"{event['seq']:>6} {_clock(event['ts'])} {event['type']:<18}"
+    return f"{head} {event['actor'] or '-'}{generation} {rest}".rstrip()
+
+
+def log_line(line: dict[str, Any]) -> str:
+    """Return one printed line with its time and actor in front."""
+    return f"{_clock(line['ts'])} {line['actor']} │ {line['text']}"

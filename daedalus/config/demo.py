@@ -1,0 +1,42 @@
+"""The demonstration: an exchange simulator in the tree, and real collectors pointed at it over loopback."""
+
+from typing import Any
+
+from daedalus.config.expand import Planned
+from daedalus.config.models import File
+from daedalus.records import CHANNELS
+
+__all__ = ["COINBASE", "SYMBOLS", "plan"]
+
+SYMBOLS = ("BTC/USDT", "ETH/USDT")  # through ccxt's binance class
+COINBASE = ("BTC/USD", "ETH/USD")  # through the native adapter
+
+
+def plan(port: int) -> tuple[File, tuple[Planned, ...]]:
+    """Return the demo's tables and its simulator, which listens on `port` of 127.0.0.1."""
+    base = f"127.0.0.1:{port}"
+    tables: dict[str, Any] = {
+        "exchanges": {
+            "binance": {
+                "adapter": "ccxt",
+                # What a user does to reach a proxy or a test net: the class itself is ccxt's own.
+                "ccxt": {
+                    "urls": {
+                        "api": {"public": f"http://{base}/api/v3", "ws": {"spot": f"ws://{base}/stream/ws"}}
+                    },
+                    "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}},
+                    "has": {"fetchCurrencies": False},
+                },
+                "channels": {channel: list(SYMBOLS) for channel in CHANNELS},
+            },
+            "coinbase": {
+                "adapter": "native",
+                "ws_url": f"ws://{base}/coinbase",
+                "rest_url": f"http://{base}",
+                "channels": {channel: list(COINBASE) for channel in CHANNELS},
+            },
+        },
+    }
+    symbols = [f"binance:{symbol}" for symbol in SYMBOLS] + [f"coinbase:{symbol}" for symbol in COINBASE]
+    simulator = Planned("demo", "simulator", "simulator", {"port": port, "symbols": symbols})
+    return File.model_validate(tables), (simulator,)

@@ -1,0 +1,72 @@
+"""What each built-in actor is told: the values of its Settings, by name. Pure.
+
+The Settings Structs live beside their actors, which this room does not import (they bring zmq and more);
+tests/test_config.py holds that every key arrives in a field of the same name.
+"""
+
+from typing import Any
+
+from daedalus.config.models import Exchange, File
+from daedalus.records import CHANNELS, sanitise
+
+__all__ = ["channels_in_use", "collector", "feature", "feature_params", "gateway", "syncer", "writer"]
+
+
+def collector(file: File, name: str, *, data: str, runtime: str) -> dict[str, Any]:
+    """Return the settings of the collector of [exchanges.NAME]."""
+    table: dict[str, Any] = file.exchanges[name].model_dump()
+    table["channels"] = {channel: symbols for channel, symbols in table["channels"].items() if symbols}
+    table["id"] = table["id"] or name
+    return {"exchange": name, **table, **file.link.model_dump(), "data": data, "runtime": runtime}
+
+
+def writer(file: File, channel: str, *, data: str, runtime: str) -> dict[str, Any]:
+    """Return the settings of the writer of one channel."""
+    return {"channel": channel, **file.writer.model_dump(), "data": data, "runtime": runtime}
+
+
+def feature_params(file: File, exchange: str, symbol: str) -> dict[str, Any]:
+    """Return the kernels' parameters for one symbol: [features], then its own table over it."""
+    shared: dict[str, Any] = {
+        key: value for key, value in file.features.items() if not isinstance(value, dict)
+    }
+    own: dict[str, Any] = file.features.get(f"{exchange}:{symbol}", {})
+    return shared | own
+
+
+def feature(file: File, exchange: str, symbol: str, *, data: str, runtime: str) -> dict[str, Any]:
+    """Return the settings of the feature actor of one (exchange, symbol)."""
+    return {
+        "exchange": exchange,
+        "symbol": sanitise(symbol),
+        "symbol_raw": symbol,
+        "channels": _channels_of(file.exchanges[exchange], symbol),
+        "params": feature_params(file, exchange, symbol),
+        "data": data,
+        "runtime": runtime,
+    }
+
+
+def gateway(file: File, *, runtime: str) -> dict[str, Any]:
+    """Return the settings of the gateway."""
+    return {**file.gateway.model_dump(), "exchanges": list(file.exchanges), "runtime": runtime}
+
+
+def syncer(file: File, *, data: str) -> dict[str, Any]:
+    """Return the settings of the syncer."""
+    table = file.sync.model_dump()
+    del table["enabled"]
+    return {**table, "data": data}
+
+
+def _channels_of(table: Exchange, symbol: str) -> list[str]:
+    return [channel for channel in CHANNELS if symbol in getattr(table.channels, channel)]
+
+
+def channels_in_use(file: File) -> list[str]:
+    """Return the channels that at least one exchange collects, in their fixed order."""
+    return [
+        channel
+        for channel in CHANNELS
+        if any(getattr(table.channels, channel) for table in file.exchanges.values())
+    ]

@@ -1,0 +1,200 @@
+"""Reading the data set: the files of a question, chosen by their paths, as one polars LazyFrame.
+
+Only directories that can hold an answer are entered, so the cost of asking for an hour does not grow with
+the years behind it. Segments of older versions get the columns they lack as nulls.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daedalus.dataset.columns import COLUMNS, TIME_COLUMN
+from daedalus.dataset.layout import Layout, hive_values
+from daedalus.records import sanitise
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Instant", "files", "scan", "scan_files"]
+
+Instant = datetime | date | str
+
+_TIME_PARTS = ("year", "month", "day", "hour")
+_LENGTHS = (timedelta(days=366), timedelta(days=31), timedelta(days=1), timedelta(hours=1))  # at most
+
+
+def scan(
+    data: str | Path,
+    channel: str,
+    *,
+    tier: str = "bronze",
+    source: str | None = None,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> "pl.LazyFrame":
+    """Return the rows of a channel, lazily, reading only the partitions that are asked for.
+
+    Args:
+        data: the data directory.
+        channel: orderbook, trades, ticker, gaps …
+        tier: bronze, silver or gold.
+        source: ccxt or native; None = all.
+        exchange: name of the exchange; None = all.
+        symbol: in either spelling, `BTC/USDT` or `BTC-USDT`; None = all.
+        start: first capture time, inclusive: datetime, date or ISO text; UTC unless it says otherwise.
+        end: capture time, exclusive.
+
+    Returns:
+        A LazyFrame, ordered by partition and by capture time within it. Without any file it is empty and
+        has the schema of the channel.
+
+    Raises:
+        FileNotFoundError: there is no such data directory.
+        ValueError: unknown tier or channel, an unusable name or time.
+    """
+    import polars as pl
+
+    found = files(
+        data, channel, tier=tier, source=source, exchange=exchange, symbol=symbol, start=start, end=end
+    )
+    bronze = tier == Layout(data="").tier_raw
+    schema = _schema(channel) if bronze and channel in COLUMNS else None
+    frame = scan_files(found, schema)
+    names = frame.collect_schema().names()
+    for name, value in (("exchange", exchange), ("symbol", symbol)):
+        if value is not None and name in names:
+            frame = frame.filter(pl.col(name) == sanitise(value))
+    time = TIME_COLUMN.get(channel, "capture_ts") if bronze else "capture_ts"
+    if time in names:
+        if start is not None:
+            frame = frame.filter(pl.col(time) >= instant(start))
+        if end is not None:
+            frame = frame.filter(pl.col(time) < instant(end))
+    return frame
+
+
+def scan_files(found: list[Path], schema: "pl.Schema | None" = None) -> "pl.LazyFrame":
+    """Return the rows of these Parquet files; without a schema the last file's is the schema of all."""
+    import polars as pl
+
+    if not found:
+        return pl.LazyFrame(schema=schema)
+    return pl.scan_parquet(
+        found,
+        schema=pl.read_parquet_schema(found[-1]) if schema is None else schema,
+        glob=False,
+        hive_partitioning=False,  # the partition columns are in the data
+        missing_columns="insert",
+        extra_columns="ignore",
+    )
+
+
+def files(
+    data: str | Path,
+    channel: str,
+    *,
+    tier: str = "bronze",
+    source: str | None = None,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+) -> list[Path]:
+    """Return the Parquet files that can hold the rows asked for, in path order. Arguments as of `scan`."""
+    if not Path(data).is_dir():
+        raise FileNotFoundError(f"cannot scan {data}: no such directory")
+    layout = Layout(data=str(data))
+    tiers = (layout.tier_raw, layout.tier_features, layout.tier_aggregates)
+    if tier not in tiers:
+        raise ValueError(f"cannot scan the tier {tier!r}: one of {', '.join(tiers)}")
+    base = layout.ready() if tier == layout.tier_raw else Path(layout.data, layout.processed_dir)
+    sources = [source] if source is not None else sorted(_directories(base))
+    roots = [base / name / channel / ("" if tier == layout.tier_raw else tier) for name in sources]
+    roots = [root for root in roots if root.is_dir()]
+    if not roots and channel not in COLUMNS:
+        raise ValueError(f"cannot scan the channel {channel!r}: {base} has none of that name")
+    wanted = {
+        name: sanitise(value)
+        for name, value in (("exchange", exchange), ("symbol", symbol))
+        if value is not None
+    }
+    window = (None if start is None else instant(start), None if end is None else instant(end))
+    return sorted(path for root in roots for path in _walk(root, {}, wanted, window))
+
+
+def instant(value: Instant) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        ValueError: the text is not an ISO time.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"cannot read the time {value!r}: ISO 8601 is expected") from error
+    elif not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - made aware below
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _walk(
+    directory: Path,
+    known: dict[str, str | int],
+    wanted: dict[str, str],
+    window: tuple[datetime | None, datetime | None],
+) -> Iterator[Path]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                if entry.name.endswith(".parquet"):
+                    yield directory / entry.name
+                continue
+            values = known | hive_values(entry.name)
+            if all(values.get(name, value) == value for name, value in wanted.items()) and _overlaps(
+                values, *window
+            ):
+                yield from _walk(directory / entry.name, values, wanted, window)
+
+
+def _overlaps(values: dict[str, str | int], start: datetime | None, end: datetime | None) -> bool:
+    """Whether the stretch of time that the directories so far stand for meets [start, end)."""
+    parts = [int(values[name]) for name in _TIME_PARTS if name in values]
+    if not parts or (start is None and end is None):
+        return True
+    year, month, day, hour = (*parts, *(1, 1, 1, 0)[len(parts) :])
+    try:
+        first = datetime(year, month, day, hour, tzinfo=UTC)
+    except ValueError:  # hour=77: no partition of ours; its rows decide
+        return True
+    after = first + _LENGTHS[len(parts) - 1]
+    return (end is None or first < end) and (start is None or after > start)
+
+
+def _directories(base: Path) -> Iterator[str]:
+    if base.is_dir():
+        with os.scandir(base) as entries:
+            yield from (entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+@cache
+def _schema(channel: str) -> "pl.Schema":
+    import polars as pl
+
+    types: dict[str, pl.DataType] = {
+        "i32": pl.Int32(),
+        "i64": pl.Int64(),
+        "f64": pl.Float64(),
+        "bool": pl.Boolean(),
+        "str": pl.String(),
+        "time": pl.Datetime("us", "UTC"),
+        "side": pl.List(pl.Struct({"price": pl.Float64, "size": pl.Float64})),
+    }
+    return pl.Schema([(name, types[word]) for name, word in COLUMNS[channel]])

@@ -1,0 +1,1 @@
+"""Raw messages of exchanges become records: pure parsers, with the socket shells beside them."""

@@ -1,0 +1,158 @@
+"""Tables in bronze columns, as the flat buffers the engine reads. Nothing of pyarrow is imported.
+
+The objects come from the caller and bring their methods along: casts and dictionary encoding run in Arrow's
+own code, and the buffers are read in place. Offsets of slices are resolved here: kernels index from 0.
+"""
+
+from array import array
+from typing import Any, NamedTuple
+
+__all__ = ["BookColumns", "TradeColumns", "book_batches", "rows_of", "trade_batches"]
+
+_SIDES = {"buy": 1, "sell": -1}
+
+
+class BookColumns(NamedTuple):
+    """A batch of books. Level j of row i is at offsets[i] + j."""
+
+    ts_us: memoryview  # int64
+    flags: memoryview  # int64
+    session: memoryview  # int64, key of `sessions`
+    sessions: dict[int, str | None]
+    bid_offsets: memoryview  # int64, rows + 1
+    bid_prices: memoryview  # float64
+    bid_sizes: memoryview
+    ask_offsets: memoryview
+    ask_prices: memoryview
+    ask_sizes: memoryview
+
+
+class TradeColumns(NamedTuple):
+    """A batch of trades."""
+
+    ts_us: memoryview  # int64
+    flags: memoryview  # int64
+    session: memoryview  # int64, key of `sessions`
+    sessions: dict[int, str | None]
+    amount: memoryview  # float64
+    side: memoryview  # int64: 1 buy, -1 sell, 0 unknown
+
+
+def book_batches(table: Any) -> list[BookColumns]:
+    """Return the batches of an order book table. Raises ValueError when it is not one."""
+    out = []
+    for batch in _batches(table):
+        codes, sessions = _codes(batch, "session_id", "orderbook")
+        out.append(
+            BookColumns(
+                _times(batch, "orderbook"),
+                _flags(batch),
+                codes,
+                sessions,
+                *_levels(batch, "bids"),
+                *_levels(batch, "asks"),
+            )
+        )
+    return out
+
+
+def trade_batches(table: Any) -> list[TradeColumns]:
+    """Return the batches of a trades table. Raises ValueError when it is not one."""
+    out = []
+    for batch in _batches(table):
+        codes, sessions = _codes(batch, "session_id", "trades")
+        side_codes, sides = _codes(batch, "side", "trades")
+        side_of = {code: _SIDES.get(word or "", 0) for code, word in sides.items()}
+        amount = _column(batch, "amount", "trades")
+        if amount.null_count:
+            raise ValueError(f"cannot read trades: {amount.null_count} of {len(amount)} amounts are null")
+        out.append(
+            TradeColumns(
+                _times(batch, "trades"),
+                _flags(batch),
+                codes,
+                sessions,
+                _view(amount.cast("float64"), "d"),
+                memoryview(array("q", [side_of[code] for code in side_codes])),
+            )
+        )
+    return out
+
+
+def rows_of(batches: list[BookColumns]) -> int:
+    """Return the number of books in all batches."""
+    return sum(len(batch.ts_us) for batch in batches)
+
+
+def _batches(table: Any) -> list[Any]:
+    if table is None:
+        return []
+    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
+    return [batch for batch in batches if batch.num_rows]
+
+
+def _column(batch: Any, name: str, what: str) -> Any:
+    at = batch.schema.get_field_index(name)
+    if at < 0:
+        raise ValueError(f"cannot read {what}: there is no column {name!r}")
+    return batch.column(at)
+
+
+def _view(column: Any, kind: str) -> memoryview:
+    """Return the values of a fixed-width column of 8-byte items, its slice applied."""
+    data = column.buffers()[1]
+    if data is None or not len(column):
+        return memoryview(array(kind))
+    return memoryview(data).cast("B")[8 * column.offset : 8 * (column.offset + len(column))].cast(kind)  # type: ignore[call-overload,no-any-return]
+
+
+def _times(batch: Any, what: str) -> memoryview:
+    column = _column(batch, "capture_ts", what)
+    if not str(column.type).startswith("timestamp[us"):
+        raise ValueError(f"cannot read {what}: capture_ts is {column.type}, timestamp[us] is needed")
+    if column.null_count:
+        raise ValueError(f"cannot read {what}: {column.null_count} of {len(column)} capture times are null")
+    return _view(column.cast("int64"), "q")
+
+
+def _flags(batch: Any) -> memoryview:
+    at = batch.schema.get_field_index("flags")
+    if at < 0:
+        return memoryview(array("q", bytes(8 * batch.num_rows)))
+    return _view(batch.column(at).cast("int64").fill_null(0), "q")
+
+
+def _codes(batch: Any, name: str, what: str) -> tuple[memoryview, dict[int, str | None]]:
+    """Return a text column as numbers, and the text of each; -1 is null."""
+    if name == "session_id" and batch.schema.get_field_index(name) < 0:
+        return memoryview(array("q", bytes(8 * batch.num_rows))), {0: None}
+    column = _column(batch, name, what)
+    if str(column.type).startswith("dictionary"):
+        column = column.dictionary_decode()
+    coded = column.cast("large_string").dictionary_encode()
+    words: dict[int, str | None] = dict(enumerate(coded.dictionary.to_pylist()))
+    words[-1] = None
+    return _view(coded.indices.cast("int64").fill_null(-1), "q"), words
+
+
+def _levels(batch: Any, name: str) -> tuple[memoryview, memoryview, memoryview]:
+    """Return offsets, prices and sizes of a column of levels."""
+    column = _column(batch, name, "orderbook")
+    if column.null_count:
+        raise ValueError(f"cannot read orderbook: {column.null_count} of {len(column)} {name} are null")
+    kind = str(column.type)
+    if "list<" not in kind or "price" not in kind or "size" not in kind:
+        raise ValueError(f"cannot read orderbook: {name} is {kind}, list<struct<price, size>> is needed")
+    # `offsets` are of the slice, and count in `values` whole; `field` applies the struct's own offset.
+    offsets = _view(column.offsets.cast("int64"), "q")
+    levels = column.values
+    if levels.null_count:  # a null level: its fields may hold anything, `flatten` makes them null too
+        names = [levels.type.field(i).name for i in range(levels.type.num_fields)]
+        parts = dict(zip(names, levels.flatten(), strict=True))
+        price, size = (parts[part].cast("float64") for part in ("price", "size"))
+    else:
+        price, size = (levels.field(part).cast("float64") for part in ("price", "size"))
+    if price.null_count or size.null_count:
+        nan = float("nan")
+        price, size = price.fill_null(nan), size.fill_null(nan)
+    return offsets, _view(price, "d"), _view(size, "d")

@@ -1,0 +1,2 @@
+cpdef double ln(double x) noexcept
+cpdef double exp(double x) noexcept

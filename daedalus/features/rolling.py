@@ -1,0 +1,198 @@
+# cython: language_level=3
+# ruff: noqa: ERA001
+# mypy: disallow-untyped-decorators=False, disable-error-code="no-any-return"
+"""What happened in (t - h, t], for each horizon: returns, volatility, order flow, trades, coverage.
+
+Windows are on capture time. A hole is a stretch (previous row, flagged row] that nobody watched: the sums
+keep what they hold, `coverage` says how much of the window they stand for, and no return reaches across.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cython
+from cython.cimports.libc.math import sqrt
+
+from daedalus.features.checkpoint import block
+from daedalus.features.elementary import ln
+from daedalus.features.levels import floats, integers
+from daedalus.features.window import Ring, Windows
+
+if TYPE_CHECKING:
+    from daedalus.features.flow import Flow
+
+__all__ = ["Rolling"]
+
+_NAN = cython.declare(cython.double, float("nan"))
+_COLUMNS = cython.declare(cython.Py_ssize_t, 10)  # per horizon
+_MINUTE_US = cython.declare(cython.longlong, 60_000_000)
+# What rounding leaves of a variance that is 0, relative to the sum of squares.
+_NOTHING = cython.declare(cython.double, 1e-14)
+# Summed columns of the book ring (its column 0, the mid, is not summed) and of the tape.
+_R = cython.declare(cython.Py_ssize_t, 0)
+_RR = cython.declare(cython.Py_ssize_t, 1)
+_OFI = cython.declare(cython.Py_ssize_t, 2)
+_MLOFI = cython.declare(cython.Py_ssize_t, 3)
+_BUY = cython.declare(cython.Py_ssize_t, 0)
+_SELL = cython.declare(cython.Py_ssize_t, 1)
+_ALL = cython.declare(cython.Py_ssize_t, 2)
+
+
+@cython.final
+@cython.cclass
+class Rolling:
+    """Three rings (valid books, trades, holes) and the totals over them."""
+
+    def __init__(self, row: memoryview[float], at: int, spans_us: tuple[int, ...]) -> None:
+        self.row = row
+        self.at = at
+        self.count = len(spans_us)
+        self.books = Windows(spans_us, 5, 1)
+        self.tape = Windows(spans_us, 3, 0)
+        self.holes = Ring(1)  # time = its end, value = its start
+        self.span = integers(self.count)
+        for i, span in enumerate(spans_us):
+            self.span[i] = span
+        self.hidden = integers(self.count)  # us of the holes that end inside each window
+        self.first_hole = integers(self.count)
+        self.ratio = floats(self.count)  # whose logarithms are in `log_ratio`
+        self.log_ratio = floats(self.count)
+        self.whole = integers(2)  # the minute of the last rebase; the end of the last hole
+
+    @cython.cfunc
+    def hole(self, start: cython.longlong, end: cython.longlong) -> cython.int:
+        """Note that (start, end] was not observed."""
+        slot: cython.Py_ssize_t = self.holes.push(end)
+        w: cython.Py_ssize_t
+        self.holes.value[slot] = start
+        for w in range(self.count):
+            self.hidden[w] += end - start
+        self.whole[1] = end
+        return 0
+
+    @cython.cfunc
+    def trade(self, ts: cython.longlong, amount: cython.double, side: cython.int) -> cython.int:
+        """Count a trade: side 1 buy, -1 sell, 0 unknown."""
+        slot: cython.Py_ssize_t
+        self.tape.evict(ts)
+        slot = self.tape.ring.push(ts)
+        self.tape.ring.value[3 * slot] = amount if side > 0 else _NAN
+        self.tape.ring.value[3 * slot + 1] = amount if side < 0 else _NAN
+        self.tape.ring.value[3 * slot + 2] = amount
+        self.tape.enter(slot)
+        return 0
+
+    @cython.cfunc
+    def step(self, ts: cython.longlong, valid: cython.bint, mid: cython.double, flow: Flow) -> cython.int:
+        """Move all windows to `ts` and count a valid book."""
+        ring: Ring = self.books.ring
+        at: cython.Py_ssize_t
+        w: cython.Py_ssize_t
+        slot: cython.Py_ssize_t
+        start: cython.longlong
+        self.books.evict(ts)
+        self.tape.evict(ts)
+        for w in range(self.count):
+            while self.first_hole[w] < self.holes.head:
+                slot = self.first_hole[w] & (self.holes.capacity - 1)
+                if self.holes.ts[slot] > ts - self.span[w]:
+                    break
+                start = cython.cast(cython.longlong, self.holes.value[slot])
+                self.hidden[w] -= self.holes.ts[slot] - start
+                self.first_hole[w] += 1
+        self.holes.tail = self.first_hole[self.count - 1]
+        if ts // _MINUTE_US != self.whole[0]:
+            self.whole[0] = ts // _MINUTE_US
+            self.books.rebase()
+            self.tape.rebase()
+        if valid:
+            slot = ring.push(ts)
+            at = slot * ring.width
+            ring.value[at] = mid
+            ring.value[at + 1] = flow.log_return
+            ring.value[at + 2] = flow.log_return * flow.log_return
+            ring.value[at + 3] = flow.ofi
+            ring.value[at + 4] = flow.decayed
+            self.books.enter(slot)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def covered(self, window: cython.Py_ssize_t, ts: cython.longlong) -> cython.double:
+        """Return the observed share of a window."""
+        span: cython.longlong = self.span[window]
+        hidden: cython.longlong = self.hidden[window]
+        start: cython.longlong
+        slot: cython.Py_ssize_t
+        # Holes are disjoint: only the oldest can be cut by the window's edge.
+        if self.first_hole[window] < self.holes.head:
+            slot = self.first_hole[window] & (self.holes.capacity - 1)
+            start = cython.cast(cython.longlong, self.holes.value[slot])
+            if start < ts - span:
+                hidden -= ts - span - start
+        # Cython divides two C integers as integers here: cast first.
+        return cython.cast(cython.double, span - hidden) / cython.cast(cython.double, span)
+
+    @cython.cfunc
+    def write(
+        self, ts: cython.longlong, valid: cython.bint, mid: cython.double, with_trades: cython.bint
+    ) -> cython.int:
+        """Write the columns of every horizon."""
+        books: Windows = self.books
+        tape: Windows = self.tape
+        ring: Ring = books.ring
+        w: cython.Py_ssize_t
+        c: cython.Py_ssize_t
+        slot: cython.Py_ssize_t
+        n: cython.longlong
+        s: cython.double
+        ss: cython.double
+        buy: cython.double
+        sell: cython.double
+        ratio: cython.double
+        for w in range(self.count):
+            c = self.at + w * _COLUMNS
+            if valid and books.first[w] > ring.tail:
+                slot = (books.first[w] - 1) & (ring.capacity - 1)
+                if ring.ts[slot] >= self.whole[1]:
+                    ratio = mid / ring.value[slot * ring.width]
+                    # The mid rests most of the time. A ratio of 0 is never remembered: so it begins.
+                    if self.ratio[w] != ratio or ratio == 0.0:
+                        self.ratio[w] = ratio
+                        self.log_ratio[w] = ln(ratio)
+                    self.row[c] = self.log_ratio[w]
+            n = books.observations(w, _R)
+            if n >= 2:
+                s = books.sum(w, _R)
+                ss = books.sum(w, _RR)
+                s = ss - s * s / n
+                self.row[c + 1] = sqrt(s / (n - 1)) if s > _NOTHING * ss else 0.0
+            if books.observations(w, _OFI) > 0:
+                self.row[c + 2] = books.sum(w, _OFI)
+                self.row[c + 3] = books.sum(w, _MLOFI)
+            self.row[c + 4] = self.covered(w, ts)
+            if with_trades:
+                buy = tape.sum(w, _BUY)
+                sell = tape.sum(w, _SELL)
+                self.row[c + 5] = buy
+                self.row[c + 6] = sell
+                self.row[c + 7] = tape.sum(w, _ALL)
+                self.row[c + 8] = tape.observations(w, _ALL)
+                if buy + sell > 0.0:
+                    self.row[c + 9] = (buy - sell) / (buy + sell)
+        return 0
+
+    def dump(self) -> list[list[bytes]]:
+        """Return all state."""
+        whole = [bytes(self.whole), bytes(self.hidden), bytes(self.first_hole)]
+        return [whole, self.books.dump(), self.tape.dump(), self.holes.dump()]
+
+    def load(self, parts: list[list[bytes]]) -> None:
+        """Take over what `dump` returned."""
+        self.whole = block(parts[0][0], "q", 2)
+        self.hidden = block(parts[0][1], "q", self.count)
+        self.first_hole = block(parts[0][2], "q", self.count)
+        self.books.load(parts[1])
+        self.tape.load(parts[2])
+        self.holes.load(parts[3])

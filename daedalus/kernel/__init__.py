@@ -1,0 +1,1 @@
+"""The actor runtime: processes, supervision, lossless links. It knows no markets."""

@@ -1,0 +1,69 @@
+"""Signs of life: what an actor says on the notify socket, how long it has been silent, how much it eats."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daedalus.kernel.cell import Cell
+
+__all__ = ["check_beat", "check_memory", "hear"]
+
+
+def hear(cell: "Cell", said: dict[str, str], now: float) -> None:
+    """Take one datagram of the actor."""
+    if "X_DAEDALUS_MAILBOX" in said:
+        cell.mailbox = _integer(said["X_DAEDALUS_MAILBOX"])
+    if "STATUS" in said:
+        cell.status_text = said["STATUS"]
+    if "X_DAEDALUS_ERROR" in said:
+        cell.reported = said["X_DAEDALUS_ERROR"]
+    if said.get("X_DAEDALUS_IGNORE") == "1":
+        cell.ignoring = True
+    if said.get("READY") == "1" and cell.state == "starting":
+        cell.declare_ready()
+    if cell.beat_at is not None and (said.get("WATCHDOG") == "1" or said.get("READY") == "1"):
+        cell.beat_at = now
+    if said.get("X_DAEDALUS_DRAINED") == "1":
+        cell.emit(
+            "drained",
+            in_flight=_integer(said.get("X_DAEDALUS_IN_FLIGHT", "")),
+            flushed=_integer(said.get("X_DAEDALUS_FLUSHED", "")),
+        )
+
+
+def check_beat(cell: "Cell", now: float) -> None:
+    """Kill it when its loop has been silent for too long. Being stopped is no excuse."""
+    timeout = cell.spec.heartbeat_timeout_s
+    if timeout <= 0 or cell.spec.heartbeat_interval_s <= 0 or cell.beat_at is None:
+        return
+    if cell.state in ("running", "degraded") and now - cell.beat_at > timeout:
+        age = now - cell.beat_at
+        cell.emit("hang", beat_age_s=round(age, 3), timeout_s=timeout)
+        cell.kill_for("hung", f"{age:.1f}s")
+
+
+def check_memory(cell: "Cell", now: float) -> None:
+    """Sample, and act on what the limits say."""
+    if cell.pid is None:
+        return
+    cell.meter.sample(cell.pid, now)
+    spec = cell.spec
+    found = cell.meter.judge(spec.memory_warn, spec.memory_soft, spec.memory_hard)
+    if found == "ok":
+        if cell.state == "degraded":
+            cell.handle("recover")
+            cell.substate = ""
+        return
+    if found == "hard" and cell.state not in ("killing", "stuck"):
+        cell.emit("memory", level="hard", anon=cell.meter.anon, limit=spec.memory_hard)
+        cell.kill_for("memory", "hard")
+    elif found == "soft" and cell.state in ("running", "degraded"):
+        cell.emit("memory", level="soft", anon=cell.meter.anon, limit=spec.memory_soft)
+        cell.leave_for("memory", "soft")
+    elif cell.state == "running":
+        cell.emit("memory", level="warn", anon=cell.meter.anon, limit=spec.memory_warn)
+        cell.handle("degrade")
+        cell.substate = "memory"
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,94 @@
+"""`daedalus subscribe`: what it prints and how it exits, before a real gateway."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from daedalus.cli.subscribe import command
+from tests.backstage import Backstage
+
+
+@pytest.fixture
+def stage(runtime_dir: Path) -> Iterator[Backstage]:
+    backstage = Backstage(runtime_dir)
+    try:
+        yield backstage
+    finally:
+        backstage.close()
+
+
+def run(stage: Backstage, *options: str) -> tuple[int, list[str], str]:
+    arguments = ["binance", "BTC/USDT", "--runtime", stage.runtime, "--timeout", "1", *options]
+    result = CliRunner().invoke(command, arguments)
+    return result.exit_code, result.stdout.splitlines(), result.stderr
+
+
+def test_rows_are_columns_with_a_dash_for_no_value(stage: Backstage) -> None:
+    stage.publish("tb")
+    code, lines, _ = run(stage, "--count", "1", "--features", "mid_price,nothing")
+    assert code == 0
+    assert lines[0].split() == ["time", "seq", "mid_price", "nothing"]
+    assert lines[1].split()[1:] == ["1", "100", "-"]
+    assert len(lines) == 2
+
+
+def test_json_lines_have_every_feature_and_null_for_no_value(stage: Backstage) -> None:
+    stage.publish("tb")
+    code, lines, _ = run(stage, "--count", "1", "--json")
+    row = json.loads(lines[0])
+    assert code == 0
+    assert row["features"] == {"mid_price": 100.0, "trades": 1.0, "after_gap": 0.0, "nothing": None}
+    assert (row["exchange"], row["symbol"], row["seq"], row["gap"]) == ("binance", "BTC-USDT", 1, 0)
+    assert row["ts_pub_ns"] > row["ts_recv_ns"]
+    assert {"ts_event_ns", "session_id"} < set(row)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--bars", "60"], 2, "--bars is not available yet"),
+        (["--count", "0"], 2, "--count"),
+        (["--features", ","], 2, "names no column"),
+        (["--endpoint", "http://x"], 2, "must be ipc://PATH or tcp://HOST:PORT"),
+        (["--features", "mid_prise"], 1, "did you mean mid_price?"),
+        (["--runtime", "/tmp/no-such-runtime"], 1, "cannot reach the gateway at ipc:///tmp/no-such-runtime/"),
+    ],
+)
+def test_every_fault_has_one_message_and_its_exit_code(
+    stage: Backstage, options: list[str], code: int, message: str
+) -> None:
+    found, lines, errors = run(stage, *options)
+    assert found == code
+    assert message in errors
+    assert lines == []
+    assert "Traceback" not in errors
+
+
+def test_an_unknown_symbol_exits_1_and_lists_what_there_is(stage: Backstage) -> None:
+    arguments = ["binance", "XRP/USDT", "--runtime", stage.runtime, "--timeout", "0.2"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1
+    assert "known: binance/BTC-USDT" in result.stderr
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--count", "1000"], 130)])
+def test_an_interrupt_ends_it_without_a_traceback(stage: Backstage, options: list[str], code: int) -> None:
+    stage.publish("b")
+    program = "from daedalus.cli.subscribe import command; command()"
+    arguments = ["binance", "BTC/USDT", "--runtime", stage.runtime, "--json", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["seq"] == 1
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (code, "")

@@ -1,0 +1,103 @@
+"""What all tests share: recordings, short directories, and a watch on leftover processes."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIRE_ALL = os.environ.get("DAEDALUS_REQUIRE") == "all"
+
+
+def recordings_path() -> Path:
+    """Return where recordings of real exchanges are looked for."""
+    return Path(os.environ.get("DAEDALUS_RECORDINGS", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recordings; the test is skipped where it is missing."""
+    path = recordings_path()
+    if not path.is_dir():
+        pytest.skip(f"no recordings at {path}: set DAEDALUS_RECORDINGS")
+    return path
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A directory with a short path, 0700: a socket address holds 107 bytes, tmp_path alone takes 80."""
+    path = Path(tempfile.mkdtemp(prefix="dd-", dir="/tmp"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def runtime_dir(short_tmp: Path) -> Path:
+    """A runtime directory as the supervisor makes it: 0700 and short."""
+    path = short_tmp / "run"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> Iterator[None]:
+    """A test that runs an actor configures logging to its own captured stderr, which is closed after it."""
+    yield
+    if (structlog := sys.modules.get("structlog")) is not None:
+        structlog.reset_defaults()
+
+
+def _children() -> set[int]:
+    """Return the pids of this process's children, zombies left out."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for pid in (task / "children").read_text().split():
+                if _runs(int(pid)):
+                    found.add(int(pid))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a child process behind fails, and the child is ended."""
+    if not Path("/proc/self/task").exists():
+        yield
+        return
+    before = _children()
+    yield
+    left = _children() - before
+    deadline = time.monotonic() + 2.0
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left &= _children()
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"{request.node.name} left processes behind: {sorted(left)}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]):
+    """With DAEDALUS_REQUIRE=all a skip is a failure: the machine was to have everything."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail") and call.excinfo is not None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped although DAEDALUS_REQUIRE=all: {call.excinfo.value}"
+    return report

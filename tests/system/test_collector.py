@@ -1,0 +1,270 @@
+"""Collectors as real processes: what is sent is stored once, or a gap row says why not."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from daedalus.records import Trade, decode
+from tests.system.cell import Cell
+from tests.system.tree import wait_for
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+
+MODEL = ("--model", "--symbols", "BTC/USDT", "--rate", "100", "--seed", "3")
+FLAG_SNAPSHOT, FLAG_AFTER_GAP, FLAG_BACKFILLED = 1, 2, 128
+
+
+@pytest.fixture
+def cell(short_tmp: Path) -> Iterator[Callable[..., Cell]]:
+    made: list[Cell] = []
+
+    def make(*simulation: str, **options: Any) -> Cell:
+        made.append(Cell(short_tmp, *simulation, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def run_for(cell: Cell, count: int) -> None:
+    """Let so many trades pass."""
+    start = cell.ask()["sent"]["trades"]
+    wait_for(f"{count} trades", lambda: cell.ask()["sent"]["trades"] >= start + count)
+
+
+def check_numbers(rows: list[dict[str, Any]]) -> None:
+    """Numbers are gapless from 1 in each session, capture times strictly increasing."""
+    by_session: dict[str, list[int]] = {}
+    for row in rows:
+        by_session.setdefault(row["session_id"], []).append(row["seq"])
+    for seqs in by_session.values():
+        assert seqs == list(range(1, len(seqs) + 1))
+    times = [row["capture_ts"] for row in rows]
+    assert all(a < b for a, b in pairwise(times))
+
+
+def check_trades(cell: Cell, exchange: str) -> None:
+    """Every trade that was sent to a socket is stored exactly once, with the taker's side."""
+    stored = cell.rows("trades")
+    ids = [row["trade_id"] for row in stored]
+    assert len(ids) == len(set(ids))
+    truth = {str(t["id"]): t for t in cell.truth("trade") if t["exchange"] == exchange}
+    sent = {number for number, entry in truth.items() if entry["sockets"]}
+    live = {row["trade_id"] for row in stored}
+    assert sent - live == set()
+    for row in stored:
+        entry = truth.get(row["trade_id"])
+        if entry is not None:
+            assert (row["price"], row["amount"], row["side"]) == (
+                entry["price"],
+                entry["amount"],
+                entry["side"],
+            )
+
+
+def check_books(cell: Cell, exchange: str) -> None:
+    """Every stored book is the true book after some update, in the order of the updates."""
+    tops = {}
+    for entry in cell.truth("book"):
+        if entry["exchange"] == exchange:
+            # Coinbase's books have no number of their own, but each message has one
+            numbers = [entry["u"]] if exchange == "binance" else [number for _, number in entry["sent"]]
+            tops.update(dict.fromkeys(numbers, (entry["bids"], entry["asks"])))
+    compared = 0
+    for row in cell.rows("orderbook"):
+        if row["exch_seq"] in tops:
+            sides = [[[x["price"], x["size"]] for x in row[side][:20]] for side in ("bids", "asks")]
+            assert [list(map(list, side)) for side in tops[row["exch_seq"]]] == sides
+            compared += 1
+    assert compared > 20
+
+
+@pytest.mark.parametrize("exchange", ["binance", "coinbase"])
+def test_every_trade_is_stored_once_and_every_book_is_true(cell: Callable[..., Cell], exchange: str) -> None:
+    one = cell(*MODEL)
+    one.start_collector(exchange, "BTC/USDT")
+    wait_for("the start", lambda: one.ask()["clients"])
+    run_for(one, 120)
+    one.stop_all()
+    check_trades(one, exchange)
+    check_books(one, exchange)
+    every = sorted((row for c in ("orderbook", "trades", "ticker") for row in one.rows(c)), key=_capture)
+    assert all(a < b for a, b in pairwise(map(_capture, every)))
+    for channel in ("orderbook", "trades", "ticker"):
+        check_numbers(one.rows(channel))
+    assert one.rows("gaps") == []
+    words = {"binance": {"m=true", "m=false"}, "coinbase": {"BUY", "SELL"}}
+    assert {row["side_raw"] for row in one.rows("trades")} == words[exchange]
+
+
+def _capture(row: dict[str, Any]) -> Any:
+    return row["capture_ts"]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "kind"), [("binance", "abort"), ("binance", "close"), ("coinbase", "abort")]
+)
+def test_a_lost_connection_is_a_gap_row_in_each_channel(
+    cell: Callable[..., Cell], exchange: str, kind: str
+) -> None:
+    one = cell(*MODEL)
+    one.start_collector(exchange, "BTC/USDT")
+    wait_for("trades", lambda: one.ask()["clients"] and one.ask()["sent"]["trades"] > 40)
+    run_for(one, 40)
+    one.fault(kind, exchange)
+    wait_for("three gaps", lambda: len(one.events("gap_recorded")) >= 3)
+    run_for(one, 60)
+    one.stop_all()
+    check_trades(one, exchange)
+    for channel in ("orderbook", "trades", "ticker"):
+        rows = one.rows(channel)
+        check_numbers(rows)
+        (gap,) = one.gaps(channel)
+        assert gap["reason"] == "disconnect"
+        before = next(row for row in rows if row["seq"] == gap["first_seq"])
+        after = next(row for row in rows if row["seq"] == gap["last_seq"])
+        assert gap["last_seq"] == gap["first_seq"] + 1
+        assert before["capture_ts"] <= gap["started_at"] <= gap["ended_at"] <= after["capture_ts"]
+        assert after["flags"] & FLAG_AFTER_GAP
+    assert [row["seq"] for row in one.rows("orderbook") if row["flags"] & FLAG_SNAPSHOT] == [
+        1,
+        one.gaps("orderbook")[0]["last_seq"],
+    ]
+
+
+@pytest.mark.parametrize("exchange", ["binance", "coinbase"])
+def test_a_killed_collector_loses_nothing_it_took_and_its_absence_is_a_row(
+    cell: Callable[..., Cell], exchange: str
+) -> None:
+    one = cell(*MODEL)
+    for lives in range(3):
+        one.start_collector(exchange, "BTC/USDT")
+        wait_for("the start", lambda n=lives: len(one.events("collector_started")) > n)
+        wait_for("clients", lambda: one.ask()["clients"])
+        run_for(one, 50)
+        if lives < 2:
+            one.kill("collector")
+            run_for(one, 10)
+    one.stop_all()
+    stored = one.rows("trades")
+    ids = [row["trade_id"] for row in stored]
+    assert len(ids) == len(set(ids))
+    for channel in ("orderbook", "trades", "ticker"):
+        rows = one.rows(channel)
+        check_numbers(rows)
+        sessions = list(dict.fromkeys(row["session_id"] for row in rows))
+        assert len(sessions) == 3
+        gaps = one.gaps(channel)
+        assert [gap["reason"] for gap in gaps] == ["restart", "restart"]
+        for number, gap in enumerate(gaps):
+            last = [row for row in rows if row["session_id"] == sessions[number]][-1]
+            first = next(row for row in rows if row["session_id"] == sessions[number + 1])
+            assert (gap["first_seq"], gap["last_seq"]) == (last["seq"], 1)
+            assert gap["started_at"] == last["capture_ts"]
+            assert gap["ended_at"] <= first["capture_ts"]
+            assert first["flags"] & FLAG_AFTER_GAP
+    _check_holes_are_covered(one, exchange, stored)
+
+
+def _check_holes_are_covered(one: Cell, exchange: str, stored: list[dict[str, Any]]) -> None:
+    """A trade that is not stored happened inside a gap (the exchange's clock here is our own)."""
+    have = {row["trade_id"] for row in stored}
+    gaps = one.gaps("trades")
+    first = stored[0]["capture_ts"].timestamp()
+    for entry in one.truth("trade"):
+        at = entry["ts_ns"] / 1e9
+        if entry["exchange"] == exchange and str(entry["id"]) not in have and at > first:
+            inside = any(
+                g["started_at"].timestamp() - 0.5 <= at <= g["ended_at"].timestamp() + 0.5 for g in gaps
+            )
+            after_the_end = at > stored[-1]["capture_ts"].timestamp()
+            assert inside or after_the_end, entry
+
+
+def test_a_full_spool_sheds_and_says_so(cell: Callable[..., Cell]) -> None:
+    one = cell("--model", "--symbols", "BTC/USDT", "--rate", "400", "--seed", "3", channels=("orderbook",))
+    one.start_collector("coinbase", "BTC/USDT", spool_mb=0.3)
+    wait_for("the start", lambda: one.ask()["clients"])
+    run_for(one, 50)
+    one.signal("writer-orderbook", signal.SIGSTOP)
+    run_for(one, 400)
+    one.signal("writer-orderbook", signal.SIGCONT)
+    wait_for("the gap", lambda: one.events("gap_recorded"))
+    run_for(one, 50)
+    one.stop_all()
+    rows = one.rows("orderbook")
+    gaps = one.gaps("orderbook")
+    assert gaps
+    assert {gap["reason"] for gap in gaps} == {"overflow"}
+    seqs = [row["seq"] for row in rows]
+    holes = [(a, b) for a, b in pairwise(seqs) if b != a + 1]
+    assert holes == [(gap["first_seq"], gap["last_seq"]) for gap in gaps]
+    assert [gap["lost_estimate"] for gap in gaps] == [b - a - 1 for a, b in holes]
+    after = {gap["last_seq"] for gap in gaps}
+    assert all(bool(row["flags"] & FLAG_AFTER_GAP) == (row["seq"] in after) for row in rows)
+
+
+def test_what_a_subscriber_missed_is_replayed(cell: Callable[..., Cell]) -> None:
+    one = cell(*MODEL, channels=("trades",))
+    one.start_collector("coinbase", "BTC/USDT")
+    wait_for("the start", lambda: one.ask()["clients"])
+    context = zmq.Context()
+    listener, questions = context.socket(zmq.SUB), context.socket(zmq.DEALER)
+    try:
+        for socket in (listener, questions):
+            socket.linger = 0
+            socket.rcvtimeo = 10_000
+        listener.subscribe(b"trade/coinbase/BTC-USDT/")
+        listener.connect(f"ipc://{one.runtime}/pub-coinbase.sock")
+        questions.connect(f"ipc://{one.runtime}/replay-coinbase.sock")
+        run_for(one, 30)
+        topic, data = listener.recv_multipart()
+        live = decode(data)
+        assert isinstance(live, Trade)
+        assert topic == b"trade/coinbase/BTC-USDT/"
+        request = [1, "BTC-USDT", {"trades": [1, live.seq]}, live.session_id]
+        questions.send(msgspec.msgpack.encode(request))
+        number, ok, records = msgspec.msgpack.decode(questions.recv())
+        assert (number, ok) == (1, True)
+        assert [decode(record).seq for record in records] == list(range(1, live.seq + 1))
+        assert records[-1] == data
+    finally:
+        listener.close()
+        questions.close()
+        context.term()
+    one.stop_all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"id": "binanse"}, "near matches: binance"),
+        ({"channels": {"trades": ["BTC/USTD"]}}, "near matches: BTC/USDT"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_fatal_and_explained(
+    cell: Callable[..., Cell], options: dict[str, Any], said: str
+) -> None:
+    one = cell(*MODEL, channels=("trades",))
+    one.start_collector("binance", "BTC/USDT", **options)
+    assert one.processes.pop("collector").wait(20) == 78
+    assert said in one.tail()
+
+
+def test_an_exchange_that_is_not_there_is_waited_for(cell: Callable[..., Cell]) -> None:
+    one = cell(*MODEL, channels=("trades",))
+    one.start_collector("coinbase", "BTC/USDT", ws_url="ws://127.0.0.1:9/nothing", reconnect_cap_s=0.2)
+    wait_for("attempts", lambda: len(one.events("connection_lost")) >= 3)
+    time.sleep(0.1)
+    assert one.processes["collector"].poll() is None
+    one.stop_all()
+    (gap,) = one.gaps("trades")
+    assert (gap["first_seq"], gap["last_seq"], gap["reason"]) == (None, None, "disconnect")

@@ -1,11 +1,13 @@
 """`daedalus subscribe EXCHANGE SYMBOL`: live rows in the terminal."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _INTERRUPTED = 130
+_PATIENCE_S = 1.0
 _USUAL = ("mid_price", "spread_bps", "microprice", "imbalance_L0", "ofi_step", "ofi_sum_5s", "tfi_60s")
 _COLUMNS = 7  # of features, when none are named
 _WIDTH = 14
@@ -26,17 +29,30 @@ _HEADER_EVERY = 40  # rows, on a terminal
 
 
 @contextlib.contextmanager
-def _leaving(code: int) -> Iterator[None]:
-    """Let SIGINT end the process at once, with `code`: 0 is the ordinary end of an endless stream.
+def _leaving(code: int) -> Iterator[threading.Lock]:
+    """Let SIGINT end the process at once, with `code`; yields the lock that a line is printed under.
 
-    Raised as an exception it may land in a finaliser, where Python has to ignore it, and be lost. Every row
-    has been flushed, and nothing is held that the kernel does not clean up.
+    A thread waits for the signal. Python's own handler runs between two steps of the main thread: a signal
+    that comes just before that thread sleeps in a socket's poll is not seen until the next row.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    printing, over = threading.Lock(), threading.Event()
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGINT})
+        if not over.is_set():
+            printing.acquire(timeout=_PATIENCE_S)  # no half line, unless the reader has stopped reading
+            os._exit(code)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    thread = threading.Thread(target=wait, name="interrupt", daemon=True)
+    thread.start()
     try:
-        yield
+        yield printing
     finally:
-        signal.signal(signal.SIGINT, before)
+        over.set()
+        signal.pthread_kill(thread.ident or 0, signal.SIGINT)
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @click.command("subscribe")
@@ -69,8 +85,6 @@ def command(ctx: click.Context, /, exchange: str, symbol: str, **options: Any) -
     daedalus subscribe binance BTC/USDT
     daedalus subscribe binance BTC/USDT --features mid_price,ofi_sum_5s --json --count 10
     """  # noqa: D301 - the backspace itself tells click to keep the lines
-    from daedalus.client import subscribe
-
     if options["bars"] is not None:
         raise click.UsageError("--bars is not available yet: this version publishes rows, not bars")
     features = None
@@ -78,31 +92,35 @@ def command(ctx: click.Context, /, exchange: str, symbol: str, **options: Any) -
         features = [name.strip() for name in options["features"].split(",") if name.strip()]
         if not features:
             raise click.UsageError("--features names no column")
+    # 0 is the ordinary end of an endless stream
+    with _leaving(EXIT_OK if options["count"] is None else _INTERRUPTED) as printing:
+        feed = _open(ctx, exchange, symbol, features, options)
+        try:
+            with feed:
+                lines = _lines(feed, as_json=options["as_json"], chosen=features is not None)
+                for line in itertools.islice(lines, options["count"]):
+                    with printing:
+                        print(line, flush=True)
+        except (LookupError, TimeoutError) as error:
+            _fail(ctx, str(error))
+        except BrokenPipeError:
+            # the reader has had enough (`| head`); keep the interpreter from complaining at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_OK)
+
+
+def _open(
+    ctx: click.Context, exchange: str, symbol: str, features: list[str] | None, options: dict[str, Any]
+) -> "Feed":
+    from daedalus.client import subscribe
+
+    where = {name: options[name] for name in ("endpoint", "runtime", "timeout_s")}
     try:
-        feed = subscribe(
-            exchange,
-            symbol,
-            features=features,
-            endpoint=options["endpoint"],
-            runtime=options["runtime"],
-            timeout_s=options["timeout_s"],
-        )
+        return subscribe(exchange, symbol, features=features, **where)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    except LookupError as error:
-        _fail(ctx, str(error))
-    interrupted = EXIT_OK if options["count"] is None else _INTERRUPTED
-    try:
-        with feed, _leaving(interrupted):
-            _print(feed, as_json=options["as_json"], count=options["count"], chosen=features is not None)
     except (LookupError, TimeoutError) as error:
         _fail(ctx, str(error))
-    except KeyboardInterrupt:  # while connecting
-        ctx.exit(interrupted)
-    except BrokenPipeError:
-        # the reader has had enough (`| head`); keep the interpreter from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        ctx.exit(EXIT_OK)
 
 
 def _fail(ctx: click.Context, message: str) -> NoReturn:
@@ -110,26 +128,18 @@ def _fail(ctx: click.Context, message: str) -> NoReturn:
     ctx.exit(EXIT_FAILED)
 
 
-def _print(feed: "Feed", *, as_json: bool, count: int | None, chosen: bool) -> None:
+def _lines(feed: "Feed", *, as_json: bool, chosen: bool) -> Iterator[str]:
     names = feed.schema.names
     if not chosen and not as_json:
         usual = [name for name in _USUAL if name in feed.schema.index]
         names = tuple(usual) or names[:_COLUMNS]
-    for number, row in enumerate(_first(feed, count)):
+    for number, row in enumerate(feed):
         if as_json:
-            line = json.dumps(as_object(row), ensure_ascii=False)
+            yield json.dumps(as_object(row), ensure_ascii=False)
+        elif number == 0 or (sys.stdout.isatty() and number % _HEADER_EVERY == 0):
+            yield heading(names) + "\n" + columns(row, names)
         else:
-            if number == 0 or (sys.stdout.isatty() and number % _HEADER_EVERY == 0):
-                print(heading(names))
-            line = columns(row, names)
-        print(line, flush=True)
-
-
-def _first(feed: "Feed", count: int | None) -> "Iterator[Row]":
-    for number, row in enumerate(feed, start=1):
-        yield row
-        if number == count:
-            return
+            yield columns(row, names)
 
 
 def as_object(row: "Row") -> dict[str, Any]:

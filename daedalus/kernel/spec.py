@@ -51,13 +51,16 @@ class ActorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     memory_warn: int | None = None
     memory_soft: int | None = None
     memory_hard: int | None = None
+    memory_soft_min_interval_s: float = 600.0  # a soft restart sooner than this after the last one counts
+    memory_rlimit: int | None = None  # RLIMIT_DATA of its processes, bytes: MemoryError in place of a kill
     cpus: tuple[int, ...] = ()  # empty: wherever the kernel likes
     nice: int = 0
     ionice: str = ""
     backoff: Backoff = Backoff()
     clean_exit_codes: tuple[int, ...] = ()
     fatal_exit_codes: tuple[int, ...] = ()
-    requires: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()  # gates that must be open before it is started: kernel.gates
+    blocking: bool = False  # while its gates are shut it holds up its later siblings
     significant: bool = False
     start_failure: StartFailure | None = None  # None: as the group says
 
@@ -76,6 +79,7 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     auto_shutdown: AutoShutdown = "never"
     start_failure: StartFailure = "retry"
     parallel_stop: bool = False
+    backoff: Backoff = Backoff()  # of the group itself, as a child of its parent
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,3 +93,5 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str = ""
     preload: dict[str, tuple[str, ...]] = {}  # zygote name -> modules it imports
     supervisor_cpus: tuple[int, ...] = ()  # of the supervisor and its zygotes; empty: any
+    control_group: str = ""  # Unix group that may use the control socket; empty: the user alone
+    readonly_group: str = ""  # Unix group that may look and not touch

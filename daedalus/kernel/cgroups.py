@@ -23,10 +23,10 @@ from pathlib import Path
 
 from daedalus.kernel.errors import ConfigError
 
-__all__ = ["CONTROLLERS", "Cgroups", "Leaf", "leaf_name", "own_directory"]
+__all__ = ["CONTROLLERS", "SUPERVISOR", "Cgroups", "Leaf", "leaf_name", "own_directory", "unescaped"]
 
 CONTROLLERS = ("memory", "pids", "cpu")
-_SUPERVISOR = "supervisor"
+SUPERVISOR = "supervisor"  # the leaf of ourselves
 _PREFIX = "actor-"  # so no leaf is taken for a controller's file or for the supervisor's
 _NAME_MAX = 200  # characters; the kernel takes 255
 _ROUNDS = 20  # of the fallback kill: each finds what was forked during the one before
@@ -44,7 +44,7 @@ def own_directory(proc: Path = Path("/proc"), pid: str = "self", root: Path = Pa
     """
     try:
         memberships = (proc / pid / "cgroup").read_text("utf-8", "replace")
-        mounts = (proc / pid / "mountinfo").read_text("utf-8", "replace")
+        mounts = (proc / "self" / "mountinfo").read_text("utf-8", "replace")  # another's may not be read
     except OSError:
         return None
     path = next((line[3:] for line in memberships.splitlines() if line.startswith("0::/")), None)
@@ -54,14 +54,15 @@ def own_directory(proc: Path = Path("/proc"), pid: str = "self", root: Path = Pa
         left, _, right = line.partition(" - ")
         if right.split(" ", 1)[0] != "cgroup2":
             continue
-        mounted, point = (_unescaped(field) for field in left.split(" ")[3:5])
+        mounted, point = (unescaped(field) for field in left.split(" ")[3:5])
         below = _below(path, mounted)
         if below is not None:
             return root / point.lstrip("/") / below
     return None
 
 
-def _unescaped(field: str) -> str:
+def unescaped(field: str) -> str:
+    """Return a field of mountinfo without its octal escapes: spaces and the like."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
@@ -119,7 +120,7 @@ class Cgroups:
         path = own_directory(proc)
         if path is None or "INVOCATION_ID" not in environ:
             return None
-        if path.name == _SUPERVISOR and _is_delegated(path.parent):
+        if path.name == SUPERVISOR and _is_delegated(path.parent):
             path = path.parent  # DelegateSubgroup=supervisor, or we were here before an exec in place
         elif not _is_delegated(path) or set(_pids(path) or ()) - {os.getpid()}:
             return None
@@ -136,7 +137,7 @@ class Cgroups:
         Returns:
             False when we cannot be moved: then the whole of it is not for us.
         """
-        home = self.path / _SUPERVISOR
+        home = self.path / SUPERVISOR
         try:
             home.mkdir(exist_ok=True)
             (home / "cgroup.procs").write_text(f"{os.getpid()}\n")

@@ -245,7 +245,7 @@ class _Paths:
             self._inotify.forget(watch)
 
     def _arm_one(self, instance: Inotify, target: str) -> bool:
-        """Watch the nearest directory above `target` for the name that leads on. False: no watch will tell."""
+        """Watch the nearest directory above `target` for the name that leads on. False: no use."""
         for _ in range(_ARM_TRIES):
             above, name = os.path.split(target)
             while (watch := instance.watch(above, inotify.APPEARS | inotify.GONE)) is None:

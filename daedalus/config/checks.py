@@ -1,18 +1,17 @@
-"""Checks of the tree: groups, names, and actors against their groups. Pure."""
+"""Checks of the tree: groups, names, actors against their groups, who may control it. Pure."""
 
-import re
+from collections.abc import Callable
 
 from daedalus.config.expand import BUILT_IN
 from daedalus.config.faults import nearest
-from daedalus.config.models import Actor, File
+from daedalus.config.models import Actor, Control, File
 from daedalus.config.problems import Problems
 from daedalus.config.values import parse_name
 from daedalus.kernel.spec import ActorSpec, GroupSpec
 from daedalus.records import CHANNELS
 
-__all__ = ["check_actors", "check_groups", "check_names"]
+__all__ = ["check_actors", "check_control", "check_groups", "check_names"]
 
-_GATE = re.compile(r"time-sync|net:default-route|path:/\S+|actor:\S+=running")
 # Built-in actors that another configuration has: a table for one of them is no spelling mistake.
 _POSSIBLE = {f"store/writer-{channel}" for channel in CHANNELS} | {
     "live/gateway",
@@ -22,7 +21,7 @@ _POSSIBLE = {f"store/writer-{channel}" for channel in CHANNELS} | {
 
 
 def check_groups(groups: dict[str, GroupSpec], problems: Problems) -> None:
-    """Check that the groups are a tree and that that nothing in it dies unheard."""
+    """Check that the groups are a tree and that nothing in it dies unheard."""
     for name, spec in groups.items():
         path = ("groups", name)
         if spec.parent is None:
@@ -33,11 +32,22 @@ def check_groups(groups: dict[str, GroupSpec], problems: Problems) -> None:
             )
         elif _circular(name, groups):
             problems.error((*path, "parent"), f"the group {name!r} would be inside itself")
+        elif groups[spec.parent].strategy == "simple_one_for_one":
+            problems.error(
+                (*path, "parent"),
+                f"cannot put a group into {spec.parent!r}: a simple_one_for_one group has one template",
+            )
         if spec.restart != "permanent" and spec.auto_shutdown == "never":
             problems.warn(
                 (*path, "restart"),
                 f"a {spec.restart} group that reaches its limit stays down without a word to its parent",
                 'keep restart = "permanent" unless auto_shutdown is set',
+            )
+        if spec.restart == "permanent" and spec.auto_shutdown != "never":
+            problems.warn(
+                (*path, "auto_shutdown"),
+                f"a permanent group is started again after its auto_shutdown {spec.auto_shutdown!r}",
+                'set restart = "transient" if it is to stay down',
             )
 
 
@@ -50,6 +60,23 @@ def _circular(name: str, groups: dict[str, GroupSpec]) -> bool:
         seen.add(at)
         at = groups[at].parent
     return False
+
+
+def check_control(control: Control, exists: Callable[[str], bool], problems: Problems) -> None:
+    """Check that the Unix groups of [control] are on this machine and differ."""
+    for key in ("group", "readonly_group"):
+        name = getattr(control, key)
+        if name and not exists(name):
+            problems.error(
+                ("control", key),
+                f"cannot use {name!r}: this machine has no such Unix group",
+                f"create it with groupadd, or leave {key} empty",
+            )
+    if control.group and control.group == control.readonly_group:
+        problems.error(
+            ("control", "readonly_group"),
+            f"cannot use {control.group!r}: its members may do everything already, by group",
+        )
 
 
 def check_names(file: File, built_in: set[str], groups: dict[str, GroupSpec], problems: Problems) -> None:
@@ -77,6 +104,8 @@ def check_names(file: File, built_in: set[str], groups: dict[str, GroupSpec], pr
 
 
 def _not_there(name: str, built_in: set[str], problems: Problems) -> None:
+    if problems.has(("exchanges",)):
+        return  # it may belong to an exchange that has faults of its own
     if name in _POSSIBLE:
         problems.warn(("actors", name), f"{name} is not in this tree: its table has no effect")
     else:
@@ -94,6 +123,8 @@ def _check_foreign(
     except ValueError as error:
         problems.error(path, f"cannot use the actor name {short!r}: {error}")
     if group not in groups:
+        if problems.has(("groups", group)):
+            return
         problems.error(
             path, f"there is no group {group!r}", nearest(group, groups) or f"add [groups.{group}]"
         )
@@ -120,10 +151,8 @@ def check_actors(
                 (*path, "heartbeat_timeout_s"),
                 f"heartbeat_timeout_s {patience:g} is under twice heartbeat_interval_s {beat:g} (seconds)",
             )
-        for gate in spec.requires:
-            if not _GATE.fullmatch(gate):
-                known = "time-sync, net:default-route, path:/…, actor:NAME=running"
-                problems.error((*path, "requires"), f"unknown gate {gate!r}", known)
+        if spec.blocking and not spec.requires:
+            problems.warn((*path, "blocking"), "blocking has no effect without requires")
         group = groups.get(spec.group)
         if spec.significant and group is not None:
             if group.auto_shutdown == "never":

@@ -3,7 +3,6 @@
 from typing import Any
 
 from daedalus.config.expand import Planned
-from daedalus.config.models import File
 from daedalus.records import CHANNELS
 
 __all__ = ["COINBASE", "SYMBOLS", "plan"]
@@ -12,8 +11,8 @@ SYMBOLS = ("BTC/USDT", "ETH/USDT")  # through ccxt's binance class
 COINBASE = ("BTC/USD", "ETH/USD")  # through the native adapter
 
 
-def plan(port: int) -> tuple[File, tuple[Planned, ...]]:
-    """Return the demo's tables and its simulator, which listens on `port` of 127.0.0.1."""
+def plan(port: int) -> tuple[dict[str, Any], tuple[Planned, ...]]:
+    """Return the demo's tables, as a file would hold them, and its simulator, which listens on `port`."""
     base = f"127.0.0.1:{port}"
     tables: dict[str, Any] = {
         "exchanges": {
@@ -39,4 +38,4 @@ def plan(port: int) -> tuple[File, tuple[Planned, ...]]:
     }
     symbols = [f"binance:{symbol}" for symbol in SYMBOLS] + [f"coinbase:{symbol}" for symbol in COINBASE]
     simulator = Planned("demo", "simulator", "simulator", {"port": port, "symbols": symbols})
-    return File.model_validate(tables), (simulator,)
+    return tables, (simulator,)

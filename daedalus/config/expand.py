@@ -15,14 +15,14 @@ from daedalus.config.roles import Role, place, role_of
 from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
 from daedalus.records import sanitise
 
-__all__ = ["BUILT_IN", "Machine", "Planned", "actors", "groups", "order"]
+__all__ = ["BUILT_IN", "Machine", "Planned", "actors", "groups", "instance", "order"]
 
 BUILT_IN = ("store", "live", "ingest", "ship", "ops")
 _FOREIGN_KEYS = ("command", "args", "env", "cwd", "ready", "drain_signal", "instances")
 _SPEC_KEYS = (
     *("restart", "drain_s", "shutdown_s", "start_timeout_s", "heartbeat_interval_s", "heartbeat_timeout_s"),
-    *("memory_warn", "memory_soft", "memory_hard", "nice", "ionice", "significant", "start_failure"),
-    *("ready", "drain_signal", "cwd", "env"),
+    *("memory_warn", "memory_soft", "memory_hard", "memory_soft_min_interval_s", "memory_rlimit"),
+    *("nice", "ionice", "blocking", "significant", "start_failure", "ready", "drain_signal", "cwd", "env"),
 )
 _TUPLE_KEYS = ("cpus", "clean_exit_codes", "fatal_exit_codes", "requires", "command", "args")
 
@@ -93,13 +93,15 @@ def groups(file: File, *, demo: bool = False) -> dict[str, GroupSpec]:
     built_in = ("demo", *BUILT_IN) if demo else BUILT_IN
     tables = {name: file.groups.get(name, Group()) for name in built_in} | file.groups
     tables.pop("root", None)  # refused by check_names
-    found = {"root": GroupSpec(name="root", parent=None, **file.supervisor.model_dump())}
+    root = file.supervisor.model_dump(exclude={"stop_timeout_s"})
+    found = {"root": GroupSpec(name="root", parent=None, **root)}
     for name, table in tables.items():
         values = table.model_dump(exclude={"backoff", "parent", "on_limit"})
         found[name] = GroupSpec(
             name=name,
             parent=table.parent or "root",
             on_limit=table.on_limit or ("park" if name in built_in else "escalate"),
+            backoff=_backoff(table.backoff),
             **values,
         )
     return found
@@ -141,7 +143,7 @@ def actors(
                 )
         layers = (getattr(file.defaults, plan.role), table)
         values = _values(
-            role_of(plan.role, adapter=plan.adapter), _backoff(file, plan.group, layers), layers, machine
+            role_of(plan.role, adapter=plan.adapter), _backoff_of(file, plan.group, layers), layers, machine
         )
         spec = ActorSpec(
             name=name,
@@ -163,13 +165,19 @@ def _foreign(
     file: File, name: str, table: Actor, machine: Machine
 ) -> list[tuple[ActorSpec, tuple[str, ...]]]:
     """Return the instances of a program of the user's own: one, or as many as its template says."""
-    group = name.partition("/")[0]
-    layers = (file.defaults.foreign, table)
-    values = _values(role_of("foreign"), _backoff(file, group, layers), layers, machine)
-    template = file.groups.get(group, Group()).strategy == "simple_one_for_one"
+    spec = instance(file, name, table, machine)
+    template = file.groups.get(spec.group, Group()).strategy == "simple_one_for_one"
     count = table.instances if table.instances is not None else 1
     names = [f"{name}@{number}" for number in range(1, count + 1)] if template else [name]
-    return [(ActorSpec(name=one, group=group, role="foreign", **values), ("actors", name)) for one in names]
+    return [(msgspec.structs.replace(spec, name=one), ("actors", name)) for one in names]
+
+
+def instance(file: File, name: str, table: Actor, machine: Machine) -> ActorSpec:
+    """Return one program of the user's own, by its table's name."""
+    group = name.partition("/")[0]
+    layers = (file.defaults.foreign, table)
+    values = _values(role_of("foreign"), _backoff_of(file, group, layers), layers, machine)
+    return ActorSpec(name=name, group=group, role="foreign", **values)
 
 
 def _values(role: Role, backoff: Backoff, layers: tuple[Defaults, ...], machine: Machine) -> dict[str, Any]:
@@ -196,13 +204,16 @@ def _values(role: Role, backoff: Backoff, layers: tuple[Defaults, ...], machine:
     return values
 
 
-def _backoff(file: File, group: str, layers: tuple[Defaults, ...]) -> Backoff:
-    tables: list[BackoffTable | None] = [file.groups.get(group, Group()).backoff]
-    tables += [layer.backoff for layer in layers]
+def _backoff_of(file: File, group: str, layers: tuple[Defaults, ...]) -> Backoff:
+    return _backoff(file.groups.get(group, Group()).backoff, *(layer.backoff for layer in layers))
+
+
+def _backoff(*tables: BackoffTable | None) -> Backoff:
+    """Return the delays that tables give, each over the one before."""
     values: dict[str, float] = {}
     for table in tables:
         if table is not None:
-            values |= table.model_dump(exclude_none=True)
+            values |= {key: float(value) for key, value in table.model_dump(exclude_none=True).items()}
     # A run counts as stable only when it outlasts the longest delay twice over.
     values.setdefault("reset_after_s", max(60.0, 2 * values.get("cap_s", Backoff().cap_s)))
     return Backoff(**values)

@@ -1,14 +1,14 @@
 """What is wrong with a configuration: every fault with its place, its value and what to do about it."""
 
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
-from daedalus.kernel.spec import Tree
+from daedalus.kernel.spec import ActorSpec, Tree
 
-__all__ = ["Fault", "Report", "lines_of", "locate", "nearest"]
+__all__ = ["Fault", "Report", "Statement", "lines_of", "locate", "nearest", "statements_of"]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +35,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
     tree: Tree | None = None
+    actor: ActorSpec | None = None  # the one that was asked for, as it would be in this tree
     facts: dict[str, str] = {}  # for people: the demo's addresses
 
 
@@ -44,6 +45,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("restrat", ["restart", "significant"])
     "did you mean 'restart'?"
     """
+    import difflib  # only where there is a fault: the supervisor's own process never pays for it
+
     folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     return f"did you mean {folded[close[0]]!r}?" if close else ""
@@ -54,24 +57,53 @@ _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*
 _PART = re.compile(r""""([^"]*)"|'([^']*)'|([\w-]+)""")
 
 
+class Statement(NamedTuple):
+    """A header or a key, and the line it begins at, from 1."""
+
+    line: int
+    path: tuple[str, ...]
+    header: bool
+
+
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(double or single or bare for double, single, bare in _PART.findall(dotted))
+
+
+def statements_of(lines: list[str]) -> Iterator[Statement]:
+    """Yield the statements of TOML lines in order.
+
+    tomllib keeps no positions. This reads headers and `key =` at line starts, which is where people write
+    them.
+    """
+    table: tuple[str, ...] = ()
+    within = ""  # the quotes of the long string we are in
+    for number, line in enumerate(lines, 1):
+        if not within:
+            if match := _KEY.match(line):
+                yield Statement(number, table + _parts(match[1]), header=False)
+            elif match := _HEADER.match(line):
+                table = _parts(match[1])
+                yield Statement(number, table, header=True)
+        within = _still_within(line, within)
+
+
+def _still_within(line: str, within: str) -> str:
+    for quotes in re.findall(r'"""|' + r"'''", line):
+        if not within:
+            within = quotes
+        elif within == quotes:
+            within = ""
+    return within
 
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:
     """Return where each table and key of a TOML text stands: path -> line, from 1.
 
-    tomllib keeps no positions. This reads headers and `key =` at line starts, which is where people write
-    them; keys inside an inline table are found through the key that holds it.
+    Keys inside an inline table are found through the key that holds it.
     """
     found: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := _KEY.match(line):
-            found.setdefault(table + _parts(match[1]), number)
-        elif match := _HEADER.match(line):
-            table = _parts(match[1])
-            found.setdefault(table, number)
+    for statement in statements_of(text.split("\n")):
+        found.setdefault(statement.path, statement.line)
     return found
 
 

@@ -1,12 +1,12 @@
-"""Checks against the machine and against time: cores, memory, socket paths, restart limits. Pure."""
+"""Checks against the machine: cores, memory, socket paths. Pure."""
 
 from itertools import pairwise
 
 from daedalus.config.expand import Machine
 from daedalus.config.problems import Problems
-from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
+from daedalus.kernel.spec import ActorSpec
 
-__all__ = ["check_cores", "check_intensity", "check_memory", "check_paths", "failures_in"]
+__all__ = ["check_cores", "check_memory", "check_paths"]
 
 _SUN_PATH_MAX = 107
 _MEMORY_SHARE = 0.85
@@ -36,6 +36,12 @@ def check_memory(actors: Placed, machine: Machine, problems: Problems) -> None:
                 problems.error(
                     (*path, low), f"{low} of {spec.name} is {small >> 20}M, over its {high} of {large >> 20}M"
                 )
+        if spec.memory_rlimit and spec.memory_soft and spec.memory_rlimit < spec.memory_soft:
+            problems.warn(
+                (*path, "memory_rlimit"),
+                f"memory_rlimit of {spec.name} is {spec.memory_rlimit >> 20}M, under its memory_soft of "
+                f"{spec.memory_soft >> 20}M: it meets MemoryError before it is drained",
+            )
     hard = sum(spec.memory_hard or 0 for spec, _ in actors)
     if machine.memory_bytes and hard > _MEMORY_SHARE * machine.memory_bytes:
         problems.warn(
@@ -43,43 +49,6 @@ def check_memory(actors: Placed, machine: Machine, problems: Problems) -> None:
             f"memory_hard of all actors adds up to {hard >> 20}M, "
             f"over {_MEMORY_SHARE:.0%} of the machine's {machine.memory_bytes >> 20}M",
         )
-
-
-def failures_in(backoff: Backoff, period_s: float, most: int) -> int:
-    """Return how many failures of a child that dies at once fit in a window: at most `most` are counted.
-
-    >>> failures_in(Backoff(), 60, 100)
-    8
-    """
-    at = 0.0
-    for failures in range(1, most + 1):
-        delay = (
-            0.0 if failures == 1 else min(backoff.cap_s, backoff.base_s * backoff.factor ** (failures - 2))
-        )
-        if at + delay > period_s:
-            return failures
-        at += delay
-    return most
-
-
-def check_intensity(actors: Placed, groups: dict[str, GroupSpec], problems: Problems) -> None:
-    """Warn about limits that no child can reach, because its backoff is slower than the window."""
-    for name, group in groups.items():
-        most = max(
-            (
-                failures_in(spec.backoff, group.period_s, group.intensity + 1)
-                for spec, _ in actors
-                if spec.group == name and spec.restart != "temporary"
-            ),
-            default=None,
-        )
-        if most is not None and most <= group.intensity:
-            problems.warn(
-                ("groups", name, "intensity"),
-                f"intensity {group.intensity} of {name} can never be exceeded by one child: "
-                f"its backoff allows max {most} failures per {group.period_s:g} s",
-                "lower intensity, or raise period_s",
-            )
 
 
 def check_paths(actors: Placed, machine: Machine, problems: Problems, *, volatile: bool) -> None:

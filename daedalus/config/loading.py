@@ -4,12 +4,12 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from daedalus.config import places
-from daedalus.config.faults import Report
+from daedalus.config.faults import Fault, Report
 from daedalus.config.problems import Problems
 from daedalus.kernel.errors import ConfigError
 from daedalus.kernel.spec import ActorSpec, Tree
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daedalus.config.expand import Machine, Planned
     from daedalus.config.models import File
 
-__all__ = ["find", "load", "report"]
+__all__ = ["Wanted", "find", "free_port", "load", "report"]
 
 # What each zygote imports before it freezes. None of these opens a socket, a loop or a thread.
 _PRELOAD_LIGHT = (
@@ -33,6 +33,14 @@ _PRELOAD_CCXT = (
 )
 
 
+class Wanted(NamedTuple):
+    """What a report is made for, besides the tree."""
+
+    actor: str = ""  # one actor's specification, as it would be in this file
+    table: dict[str, Any] | None = None  # with this table in place of its own
+    stop_fails: bool = False  # a stop that takes longer than stop_timeout_s is a fault, not a warning
+
+
 def find(config: str | None = None) -> Path:
     """Return the configuration file to use.
 
@@ -41,8 +49,11 @@ def find(config: str | None = None) -> Path:
     """
     looked = (config,) if config else places.candidates(os.environ)
     for candidate in looked:
-        if Path(candidate).is_file():
-            return Path(candidate).resolve()
+        path = Path(candidate)
+        if path.is_file():
+            return path.resolve()
+        if path.is_dir():
+            raise ConfigError(f"cannot read the configuration: {candidate} is a directory")
     where = " or ".join(looked)
     raise ConfigError(f"cannot read the configuration: no such file: {where}")
 
@@ -54,8 +65,9 @@ def report(
     runtime: str | None = None,
     demo: bool = False,
     port: int = 0,
+    wanted: Wanted = Wanted(),  # noqa: B008 - a tuple
 ) -> Report:
-    """Read, check and expand a configuration.
+    """Read, check and expand a configuration; what is wrong with it is in the Report.
 
     Args:
         path: the file; None with `demo`.
@@ -63,15 +75,35 @@ def report(
         runtime: overrides [paths] runtime.
         demo: the built-in demonstration instead of a file.
         port: of the demo's simulator.
+        wanted: what else is to be found out.
     """
-    if demo:
-        from daedalus.config import demo as built_in
+    try:
+        return _report(path, data, runtime, port if demo else None, wanted)
+    except RecursionError:
+        fault = Fault(path="", level="error", message="cannot use the configuration: it is nested too deeply")
+        return Report(file="demo" if demo else str(path), faults=(fault,))
 
-        file, extra = built_in.plan(port)
-        return _expanded("demo", file, Problems(), data or "./demo-data", runtime, extra)
+
+def _report(
+    path: str | Path | None, data: str | None, runtime: str | None, port: int | None, wanted: Wanted
+) -> Report:
+    """Do what `report` says; with a port it is the demo."""
+    from daedalus.config import asked
+
+    instead = asked.instead(wanted)
+    if port is not None:
+        from daedalus.config import demo as built_in
+        from daedalus.config.reading import checked
+
+        tables, extra = built_in.plan(port)
+        problems = Problems("", instead and instead[0])
+        file = checked(tables, problems, instead)
+        if file is None:
+            return Report(file="demo", faults=problems.of("error"))
+        return _expanded("demo", file, problems, (data or "./demo-data", runtime), extra, wanted)
     name = str(Path(path or "supervisor.toml").resolve())
     try:
-        text = Path(name).read_text(encoding="utf-8")
+        text = Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problems = Problems()
         problems.error(
@@ -80,11 +112,11 @@ def report(
         return Report(file=name, faults=problems.of("error"))
     from daedalus.config.reading import read
 
-    problems = Problems(text)
-    tables = read(text, problems)
-    if tables is None:
+    problems = Problems(text, instead and instead[0])
+    file = read(text, problems, instead)
+    if file is None:
         return Report(file=name, faults=problems.of("error"))
-    return _expanded(name, tables, problems, data, runtime, ())
+    return _expanded(name, file, problems, (data, runtime), (), wanted)
 
 
 def load(
@@ -124,33 +156,38 @@ def _expanded(
     name: str,
     file: "File",
     problems: Problems,
-    data: str | None,
-    runtime: str | None,
+    flags: tuple[str | None, str | None],
     extra: "tuple[Planned, ...]",
+    wanted: Wanted,
 ) -> Report:
-    from daedalus.config import checks, expand, limits, markets, roles
+    """Expand and check the tables. `flags`: data and runtime directory, over those of the file."""
+    from daedalus.config import arithmetic, asked, checks, expand, gates, limits, markets, roles
 
+    data, runtime = flags
     place = places.runtime_dir(runtime, file.paths.runtime, os.environ, os.getuid())
     machine = _machine(places.data_dir(data, file.paths.data, os.environ), place.path)
     markets.check_exchanges(file, problems)
     markets.check_features(file, problems)
     groups = expand.groups(file, demo=bool(extra))
+    sequence = expand.order(groups)
     checks.check_groups(groups, problems)
-    actors = _actors(file, machine, problems, extra)
+    checks.check_control(file.control, _is_unix_group, problems)
+    actors = gates.check_gates(_actors(file, machine, problems, extra), sequence, problems)
     built_in = {spec.name for spec, _ in actors if spec.role != "foreign"}
     checks.check_names(file, built_in, groups, problems)
     checks.check_actors(actors, groups, problems)
     limits.check_cores(actors, machine, problems)
     limits.check_memory(actors, machine, problems)
-    limits.check_intensity(actors, groups, problems)
+    arithmetic.check_intensity(actors, groups, problems)
+    arithmetic.check_stop(actors, groups, file.supervisor.stop_timeout_s, problems, fail=wanted.stop_fails)
     limits.check_paths(actors, machine, problems, volatile=place.volatile)
     if "listen" in file.dashboard.model_fields_set and file.dashboard.listen:
         problems.warn(("dashboard", "listen"), "the dashboard is not built yet: its actor is not started")
+    specs = tuple(spec for group in sequence for spec, _ in actors if spec.group == group)
+    actor = asked.pick(wanted.actor, file, specs, machine, problems) if wanted.actor else None
     faults = problems.of("error")
     tree = None
     if not faults:
-        sequence = expand.order(groups)
-        specs = tuple(spec for group in sequence for spec, _ in actors if spec.group == group)
         tree = Tree(
             runtime=machine.runtime,
             data=machine.data,
@@ -159,13 +196,34 @@ def _expanded(
             config_path=name,
             preload=_preload(specs),
             supervisor_cpus=roles.place(0, machine.cores),
+            control_group=file.control.group,
+            readonly_group=file.control.readonly_group,
         )
-        digest = hashlib.sha256(
-            msgspec.msgpack.encode((tree.groups, tree.actors), order="sorted")
-        ).hexdigest()
-        tree = msgspec.structs.replace(tree, config_hash=digest[:16])
+        tree = msgspec.structs.replace(tree, config_hash=_digest(tree))
     facts = {"simulator": f"http://127.0.0.1:{extra[0].settings['port']}/ctl"} if extra else {}
-    return Report(file=name, faults=faults, warnings=problems.of("warning"), tree=tree, facts=facts)
+    return Report(
+        file=name,
+        faults=faults,
+        warnings=problems.of("warning"),
+        tree=tree,
+        actor=None if faults else actor,
+        facts=facts,
+    )
+
+
+def _digest(tree: Tree) -> str:
+    meaning = (tree.groups, tree.actors, tree.control_group, tree.readonly_group)
+    return hashlib.sha256(msgspec.msgpack.encode(meaning, order="sorted")).hexdigest()[:16]
+
+
+def _is_unix_group(name: str) -> bool:
+    import grp
+
+    try:
+        grp.getgrnam(name)
+    except (KeyError, ValueError):  # ValueError: not a name at all
+        return False
+    return True
 
 
 def _actors(
@@ -175,6 +233,9 @@ def _actors(
 
     try:
         return expand.actors(file, machine, problems, extra)
+    except OverflowError:
+        problems.error(("exchanges",), "a ccxt table has a whole number of more than 64 bits")
+        return []
     except ValueError as error:  # a symbol that cannot be a name; check_exchanges has said so with its path
         if not problems.of("error"):
             problems.error(("exchanges",), str(error))

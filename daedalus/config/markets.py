@@ -111,6 +111,9 @@ def check_features(file: File, problems: Problems) -> None:
     _try_params(("features",), shared, problems)
     for key, value in file.features.items():
         if isinstance(value, dict):
+            exchange = key.partition(":")[0]
+            if key not in known and problems.has(("exchanges", exchange)):
+                continue  # the exchange has faults of its own
             if key not in known:
                 problems.error(
                     ("features", key), f"no orderbook of {key!r} is collected", nearest(key, known)

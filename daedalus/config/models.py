@@ -1,212 +1,192 @@
-"""supervisor.toml as pydantic sees it: every key, its type, its bound, its default.
+"""supervisor.toml as pydantic sees it: every key, its type, its bound, its default, its meaning.
 
-This is the only place of defaults. Unknown keys are refused everywhere.
-What depends on more than one key is checked in `checks`.
+This is the only place of defaults; the tables about supervision are in `tree`. Unknown keys are refused
+everywhere. What depends on more than one key is checked in `checks`, `limits` and `markets`.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
-from daedalus.config.values import parse_name, parse_size, parse_symbol
-from daedalus.kernel.spec import AutoShutdown, OnLimit, Restart, StartFailure, Strategy
+from daedalus.config.fields import (
+    Count,
+    HostPort,
+    HttpUrl,
+    IpcAddress,
+    Name,
+    Positive,
+    Seconds,
+    Symbol,
+    Table,
+    TcpAddress,
+    Text,
+    Whole,
+    WsUrl,
+)
+from daedalus.config.tree import Actor, BackoffTable, Control, Defaults, Group, RoleDefaults, Supervisor
 
-__all__ = ["Actor", "Exchange", "File", "Group"]
-
-Size = Annotated[int, BeforeValidator(parse_size)]
-Name = Annotated[str, AfterValidator(parse_name)]
-Symbol = Annotated[str, AfterValidator(parse_symbol)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-ExitCode = Annotated[int, Field(ge=0, le=255)]
-
-
-class Table(BaseModel):
-    """Base of all tables: strict types, no unknown keys, no change after loading."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+__all__ = [
+    "Actor",
+    "BackoffTable",
+    "Channels",
+    "Control",
+    "Dashboard",
+    "Defaults",
+    "Exchange",
+    "File",
+    "Gateway",
+    "Group",
+    "Link",
+    "Paths",
+    "RoleDefaults",
+    "Supervisor",
+    "Sync",
+    "Table",
+    "Writer",
+]
 
 
 class Paths(Table):
-    """[paths]."""
+    """Where things lie. Relative paths count from the working directory."""
 
-    data: str = ""  # directory; empty: ./data, under systemd $STATE_DIRECTORY
-    runtime: str = ""  # directory; empty: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/daedalus, /tmp/daedalus-UID
-
-
-class Supervisor(Table):
-    """[supervisor]: the root of the tree."""
-
-    strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one"
-    intensity: Annotated[int, Field(ge=0)] = 3
-    period_s: Positive = 600
-    on_limit: OnLimit = "park"
-    park_retry_s: Positive = 300
-    start_failure: StartFailure = "retry"
-    parallel_stop: bool = False
-
-
-class BackoffTable(Table):
-    """backoff = {…}; what is left out is inherited."""
-
-    base_s: Positive | None = None
-    factor: Annotated[float, Field(ge=1)] | None = None
-    cap_s: Positive | None = None
-    jitter: Annotated[float, Field(ge=0, le=1)] | None = None
-    reset_after_s: Positive | None = None
-
-
-class Group(Table):
-    """[groups.NAME]. None: the default, which differs between built-in groups and your own."""
-
-    parent: str | None = None
-    strategy: Strategy = "one_for_one"
-    intensity: Annotated[int, Field(ge=0)] = 5
-    period_s: Positive = 60
-    on_limit: OnLimit | None = None  # built-in groups park, your own escalate
-    park_retry_s: Positive = 300
-    restart: Restart = "permanent"
-    auto_shutdown: AutoShutdown = "never"
-    start_failure: StartFailure = "retry"
-    parallel_stop: bool = False
-    backoff: BackoffTable | None = None
-
-
-class Defaults(Table):
-    """[defaults.ROLE]: what may be set for a role and for one actor. None: inherited."""
-
-    restart: Restart | None = None
-    drain_s: Seconds | None = None
-    shutdown_s: Seconds | Literal["infinity", "brutal_kill"] | None = None
-    start_timeout_s: Positive | None = None
-    heartbeat_interval_s: Seconds | None = None
-    heartbeat_timeout_s: Seconds | None = None
-    memory_warn: Size | None = None
-    memory_soft: Size | None = None
-    memory_hard: Size | None = None
-    cpus: list[Annotated[int, Field(ge=0)]] | None = None
-    nice: Annotated[int, Field(ge=-20, le=19)] | None = None
-    ionice: Literal["", "idle", "best-effort", "realtime"] | None = None
-    backoff: BackoffTable | None = None
-    clean_exit_codes: list[ExitCode] | None = None
-    fatal_exit_codes: list[ExitCode] | None = None
-    requires: list[Text] | None = None
-    significant: bool | None = None
-    start_failure: StartFailure | None = None
-
-
-class Actor(Defaults):
-    """[actors."group/name"]: overrides of a built-in actor, or a program of your own."""
-
-    command: Annotated[list[Text], Field(min_length=1)] | None = None
-    args: list[str] | None = None
-    env: dict[Text, str] | None = None
-    cwd: Text | None = None
-    ready: Literal["notify", "spawn"] | None = None
-    drain_signal: Annotated[str, StringConstraints(pattern=r"^(SIG[A-Z0-9]+)?$")] | None = None
-    instances: Annotated[int, Field(ge=0, le=1000)] | None = None
+    data: Text = Field(default="", description="directory; empty: ./data, under systemd $STATE_DIRECTORY")
+    runtime: Text = Field(
+        default="",
+        description="sockets, lock, spools; empty: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/daedalus, "
+        "else /tmp/daedalus-UID",
+    )
 
 
 class Channels(Table):
-    """[exchanges.X.channels]: channel -> symbols in ccxt's unified form."""
+    """Channel to symbols in ccxt's unified form, BTC/USDT or BTC/USDT:USDT."""
 
-    orderbook: list[Symbol] = []
-    trades: list[Symbol] = []
-    ticker: list[Symbol] = []
+    orderbook: list[Symbol] = Field(
+        default=[], description="the top max_orderbook_depth levels at every change"
+    )
+    trades: list[Symbol] = Field(default=[], description="every trade")
+    ticker: list[Symbol] = Field(default=[], description="best bid and ask, last price, daily figures")
 
 
 class Exchange(Table):
-    """[exchanges.X]: one collector."""
+    """One exchange: its collector and what it collects."""
 
-    adapter: Literal["native", "ccxt"]
-    id: str = ""  # ccxt class or native adapter; empty: the table's name
-    ws_url: Annotated[str, StringConstraints(pattern=r"^(wss?://\S+)?$")] = ""
-    rest_url: Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$")] = ""
-    api_key_file: str = ""
-    api_secret_file: str = ""
-    max_orderbook_depth: Annotated[int, Field(ge=1, le=5000)] = 50
-    subscription_stagger_ms: Annotated[int, Field(ge=0)] = 100
-    max_concurrent_subscriptions: Count = 5
-    symbols_per_connection: Count = 50
-    keepalive_s: Positive = 12
-    stale_min_s: Positive = 10
-    stale_max_s: Positive = 120
-    reconnect_base_s: Positive = 0.5
-    reconnect_cap_s: Positive = 300
-    rotate_after_h: Positive = 23
-    backfill: bool = True
-    raw_capture: Literal["off", "info", "frames"] = "off"
-    side: Literal["auto", "taker", "maker"] = "auto"
-    ccxt: dict[str, Any] = {}
-    channels: Channels = Channels()
+    adapter: Literal["native", "ccxt"] = Field(description="native: our own; ccxt: ccxt.pro's class")
+    id: str = Field(
+        default="", description="the native adapter or the ccxt class; empty: the table's own name"
+    )
+    ws_url: WsUrl = Field(
+        default="", description="another address for a native adapter: proxy, test net, simulator"
+    )
+    rest_url: HttpUrl = Field(default="", description="the same for its requests")
+    api_key_file: Text = Field(default="", description="file with the key; public market data needs none")
+    api_secret_file: Text = Field(default="", description="file with the secret")
+    max_orderbook_depth: Annotated[int, Field(ge=1, le=5000)] = Field(
+        default=50, description="levels stored and published on each side"
+    )
+    subscription_stagger_ms: Whole = Field(default=100, description="pause between two subscriptions")
+    max_concurrent_subscriptions: Count = Field(default=5, description="subscriptions asked for at once")
+    symbols_per_connection: Count = Field(
+        default=50, description="a further connection is opened beyond this"
+    )
+    keepalive_s: Positive = Field(default=12, description="a ping after so long without a message")
+    stale_min_s: Positive = Field(
+        default=10, description="the shortest silence of a stream that may count as a gap"
+    )
+    stale_max_s: Positive = Field(
+        default=120, description="the longest silence that does not; adaptive between the two"
+    )
+    reconnect_base_s: Positive = Field(default=0.5, description="first delay before connecting again")
+    reconnect_cap_s: Positive = Field(default=300, description="the longest such delay")
+    rotate_after_h: Positive = Field(
+        default=23, description="a connection is replaced after this; exchanges cut at 24"
+    )
+    backfill: bool = Field(default=True, description="fetch trades missed while disconnected")
+    raw_capture: Literal["off", "info", "frames"] = Field(
+        default="off", description="what is kept of raw messages"
+    )
+    side: Literal["auto", "taker", "maker"] = Field(
+        default="auto", description="what the exchange's word for the side of a trade means"
+    )
+    ccxt: dict[str, Any] = Field(
+        default={}, description="merged deeply into the ccxt instance: urls, options, has, timeout, proxies"
+    )
+    channels: Channels = Field(default=Channels(), description="what is collected")
 
 
 class Link(Table):
-    """[link]: collector to writer."""
+    """The road from collector to writer."""
 
-    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 64
-    batch_ms: Annotated[float, Field(ge=0, le=1000)] = 5
-    spool_mb: Annotated[int, Field(ge=1, le=4096)] = 64
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=64, description="a frame is closed at this many records"
+    )
+    batch_ms: Annotated[float, Field(ge=0, le=1000)] = Field(default=5, description="or after this long")
+    spool_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64,
+        description="per collector, shared by its channels: the bound on what is not yet acknowledged",
+    )
 
 
 class Writer(Table):
-    """[writer]: journal, rotation, compression."""
+    """Journal, rotation, compression."""
 
-    raw_format: Literal["parquet", "ndjson"] = "parquet"
-    commit_ms: Annotated[float, Field(ge=1, le=60_000)] = 100
-    commit_records: Count = 1000
-    segment_max_mb: Positive = 50
-    max_segment_age_s: Positive = 900
-    idle_seal_s: Positive = 60
-    rollover_grace_s: Seconds = 2
-    compression: Literal["zstd", "snappy", "lz4", "none"] = "zstd"
-    compression_level: Annotated[int, Field(ge=1, le=22)] = 3
-    row_group_rows: Annotated[int, Field(ge=1)] = 8192
+    raw_format: Literal["parquet", "ndjson"] = Field(default="parquet", description="ndjson is for debugging")
+    commit_ms: Annotated[float, Field(ge=1, le=60_000)] = Field(
+        default=100, description="one fdatasync per commit group: after this long"
+    )
+    commit_records: Count = Field(default=1000, description="or at this many records")
+    segment_max_mb: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        default=50, description="a segment is sealed at this size on disk"
+    )
+    max_segment_age_s: Positive = Field(default=900, description="or at this age, or at the UTC hour")
+    idle_seal_s: Positive = Field(default=60, description="or after this long without data")
+    rollover_grace_s: Seconds = Field(
+        default=2, description="how long after the hour its last records may still come"
+    )
+    compression: Literal["zstd", "snappy", "lz4", "none"] = Field(
+        default="zstd", description="of sealed segments"
+    )
+    compression_level: Annotated[int, Field(ge=1, le=22)] = Field(default=3, description="of zstd")
+    row_group_rows: Count = Field(default=8192, description="rows in a row group of a segment")
 
 
 class Gateway(Table):
-    """[gateway]: live subscriptions."""
+    """Live subscriptions."""
 
-    ipc: Annotated[str, StringConstraints(pattern=r"^(ipc:///\S+)?$")] = ""
-    tcp: Annotated[str, StringConstraints(pattern=r"^(tcp://\S+:\d+)?$")] = ""
-    send_hwm: Count = 10_000
+    ipc: IpcAddress = Field(
+        default="", description="where they are served; empty: ipc://{runtime}/gateway.sock"
+    )
+    tcp: TcpAddress = Field(
+        default="", description="also served there; requests at the port above it; empty: not"
+    )
+    send_hwm: Count = Field(
+        default=10_000, description="messages a slow subscriber may lag before it loses some"
+    )
 
 
 class Sync(Table):
-    """[sync]: sealed segments to an object store."""
+    """Sealed segments to an object store. Credentials come from the environment or the AWS chain."""
 
-    enabled: bool = False
-    bucket: str = ""
-    prefix: str = ""
-    endpoint_url: Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$")] = ""
-    region: str = ""
-    path_style: bool = False
-    ca_file: str = ""
-    checksum: Literal["when_supported", "when_required"] = "when_supported"
-    max_workers: Annotated[int, Field(ge=1, le=64)] = 8
-    multipart_mb: Annotated[int, Field(ge=5, le=5000)] = 8  # S3 takes no parts under 5 MiB
-    interval_s: Positive = 300
+    enabled: bool = Field(default=False, description="whether the syncer is in the tree")
+    bucket: str = Field(default="", description="needed when enabled")
+    prefix: str = Field(default="", description="before every key")
+    endpoint_url: HttpUrl = Field(default="", description="of the store; empty: AWS")
+    region: str = Field(default="", description="empty: the chain's")
+    path_style: bool = Field(default=False, description="bucket in the path rather than in the host name")
+    ca_file: Text = Field(default="", description="certificates to trust; empty: the system's")
+    checksum: Literal["when_supported", "when_required"] = Field(
+        default="when_supported", description="whether uploads carry a checksum the store may not know"
+    )
+    max_workers: Annotated[int, Field(ge=1, le=64)] = Field(default=8, description="uploads at once")
+    multipart_mb: Annotated[int, Field(ge=5, le=5000)] = Field(
+        default=8, description="size of a part; S3 takes none under 5"
+    )
+    interval_s: Positive = Field(default=300, description="how often it looks for new segments")
 
 
 class Dashboard(Table):
-    """[dashboard]."""
+    """The web page and /metrics. Accepted, and not built yet."""
 
-    listen: Annotated[str, StringConstraints(pattern=r"^(\S+:\d+)?$")] = "127.0.0.1:8080"
-
-
-class RoleDefaults(Table):
-    """[defaults.ROLE]."""
-
-    collector: Defaults = Defaults()
-    writer: Defaults = Defaults()
-    feature: Defaults = Defaults()
-    gateway: Defaults = Defaults()
-    syncer: Defaults = Defaults()
-    dashboard: Defaults = Defaults()
-    simulator: Defaults = Defaults()
-    foreign: Defaults = Defaults()
+    listen: HostPort = Field(default="127.0.0.1:8080", description="HOST:PORT; empty turns it off")
 
 
 class File(Table):
@@ -214,13 +194,16 @@ class File(Table):
 
     paths: Paths = Paths()
     supervisor: Supervisor = Supervisor()
-    groups: dict[Name, Group] = {}
-    exchanges: dict[Name, Exchange] = {}
-    features: dict[str, Any] = {}  # checked against the kernels' own table of parameters
+    control: Control = Control()
+    groups: dict[Name, Group] = Field(default={}, description="groups by name")
+    exchanges: dict[Name, Exchange] = Field(default={}, description="exchanges by name")
+    features: dict[str, Any] = Field(
+        default={}, description="parameters of the kernels"
+    )  # they check them themselves
     link: Link = Link()
     writer: Writer = Writer()
     gateway: Gateway = Gateway()
     sync: Sync = Sync()
     dashboard: Dashboard = Dashboard()
     defaults: RoleDefaults = RoleDefaults()
-    actors: dict[str, Actor] = {}
+    actors: dict[str, Actor] = Field(default={}, description="actors by name, group/actor")

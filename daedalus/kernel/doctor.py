@@ -120,9 +120,7 @@ def _pidfd(_case: _Case) -> Check:
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
-        return Check(
-            "pidfd", "bad", error.strerror, "Linux 5.3 or newer is needed, and a filter that permits it"
-        )
+        return Check("pidfd", "bad", str(error), "Linux 5.3 or newer is needed, and a filter that permits it")
     return Check("pidfd", "ok", "available")
 
 

@@ -115,8 +115,12 @@ class Keeper:
             noted = self.intent
             if noted == self._written:
                 return
-            self._at, self._failed = now, True
-            _replace(self.path, _encode(noted))
+            self._at = now
+            try:
+                _replace(self.path, _encode(noted))
+            except OSError:
+                self._failed = True
+                raise
             self._written, self._failed = noted, False
 
 

@@ -24,7 +24,7 @@ import msgspec
 
 from daedalus.kernel.spec import ActorSpec, GroupSpec, Tree
 
-__all__ = ["ACTOR_KEYS", "GROUP_KEYS", "TREE_KEYS", "Change", "Plan", "children", "plan"]
+__all__ = ["ACTOR_KEYS", "GROUP_KEYS", "REFUSAL", "TREE_KEYS", "Change", "Plan", "children", "plan"]
 
 Action = Literal["add", "remove", "restart", "live", "affinity", "order", "refused"]
 Kind = Literal["actor", "group", "tree"]
@@ -82,14 +82,14 @@ GROUP_KEYS: Mapping[str, Class] = {
 TREE_KEYS: Mapping[str, Class] = {
     "runtime": "refused",
     "data": "refused",
-    "control_group": "refused",
-    "readonly_group": "refused",
     "groups": "identity",  # compared one by one
     "actors": "identity",
-    "preload": "live",  # for zygotes started from now on
-    "supervisor_cpus": "affinity",
     "config_path": "ignored",
     "config_hash": "ignored",
+    "preload": "live",  # for zygotes started from now on
+    "supervisor_cpus": "affinity",
+    "control_group": "refused",
+    "readonly_group": "refused",
 }
 REFUSAL = "needs a restart of the service"
 

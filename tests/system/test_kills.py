@@ -66,6 +66,15 @@ def _accepted(tap: Tap) -> list[Any]:
     return [records.decode(parts[1]) for parts in tap.messages]
 
 
+def _stop_twice(tree: Tree) -> None:
+    """Stop in good order, and once more: by then what a slow disk left in spools is delivered."""
+    assert tree.stop() == 0, tree.tail()
+    tree.start()
+    tree.wait_running(60)
+    assert tree.stop() == 0, tree.tail()
+    assert tree.active() == []
+
+
 def _key(record: Any) -> tuple[Any, ...]:
     return record.exchange, record.symbol, record.session_id, record.seq
 
@@ -138,8 +147,7 @@ def test_kill_of_every_kind_of_process_loses_and_doubles_nothing(short_tmp: Path
         time.sleep(1.0)
         tap.close()
         everything = descendants(tree.process.pid)
-        assert tree.stop() == 0, tree.tail()
-        assert tree.active() == []
+        _stop_twice(tree)
         _assert_exactly_once(tree, tap)
         assert not list((tree.data / "raw").glob("quarantine/**/*.reason"))
         assert not [pid for pid in everything if alive(pid)]
@@ -174,8 +182,7 @@ def test_kill_of_the_supervisor_ends_every_actor_and_the_next_start_recovers(sho
         tree.wait_running()
         time.sleep(1)
         tap.close()
-        assert tree.stop() == 0, tree.tail()
-        assert tree.active() == []
+        _stop_twice(tree)
         _assert_exactly_once(tree, tap)
     finally:
         if tap is not None and not tap._stop.is_set():

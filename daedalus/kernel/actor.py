@@ -36,7 +36,8 @@ __all__ = ["Actor", "Context", "Drained", "run"]
 ORPHAN_DRAIN_S = 1.0  # after the supervisor's death only what is in memory is drained
 ORPHAN_STOP_S = 1.0  # and then it is killed: nothing outlives the supervisor by 3 s
 STOP_S = 5.0
-STATS_INTERVAL_S = 60.0
+STATS_LOG_S = 60.0
+STATS_TELL_S = 10.0  # to the supervisor, for `daedalus-ctl stats`
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class Actor:
         return 0
 
     def stats(self) -> dict[str, int | float | str | None]:
-        """Return counters for the one `actor_stats` line per minute."""
+        """Return counters for `daedalus-ctl stats` and the one `actor_stats` line per minute."""
         return {}
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -127,11 +128,17 @@ class _Beat:
             self._handle.cancel()
 
 
-async def _report(actor: Actor) -> None:
-    log = get_logger()
+async def _report(actor: Actor, notifier: Notifier) -> None:
+    """Tell the supervisor how things are, and the log too but less often."""
+    log, loop = get_logger(), asyncio.get_running_loop()
+    log_at = loop.time() + STATS_LOG_S
     while True:
-        await asyncio.sleep(STATS_INTERVAL_S)
-        log.info("actor_stats", **actor.stats())
+        await asyncio.sleep(STATS_TELL_S)
+        stats = actor.stats()
+        notifier.send(X_DAEDALUS_STATS=msgspec.json.encode(stats).decode())
+        if loop.time() >= log_at - STATS_TELL_S / 2:
+            log_at += STATS_LOG_S
+            log.info("actor_stats", **stats)
 
 
 def _broken(ended: "asyncio.Future[int]", loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -161,7 +168,7 @@ async def _live(actor: Actor) -> int:
         loop.add_signal_handler(number, told_to_go)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # comes with SIGCONT to a stopped orphan
     beat = _Beat(actor, notifier)
-    reporter = loop.create_task(_report(actor))
+    reporter = loop.create_task(_report(actor, notifier))
     code = EXIT_FAILED
     try:
         await actor.start()

@@ -27,6 +27,7 @@ __all__ = [
     "fold_cpus",
     "pin",
     "read_order",
+    "set_ionice",
     "set_up",
 ]
 
@@ -59,6 +60,7 @@ class Order(TypedDict):
     nice: int
     ionice: str  # "", "idle", "best-effort:7"
     oom_score_adj: int
+    memory_rlimit: int | None  # RLIMIT_DATA, bytes
 
 
 def _prctl(option: int, argument: int | bytes) -> None:
@@ -107,13 +109,14 @@ def pin(cpus: Sequence[int]) -> list[int]:
     return available
 
 
-def _set_ionice(text: str) -> None:
+def set_ionice(text: str, thread: int = 0) -> None:
+    """Set the I/O class of a thread (0: the caller): "idle", "best-effort:7", or "" for the kernel's own."""
     number = _IOPRIO_SET.get(os.uname().machine)
     name, _, level = text.partition(":")
-    if number is None or name not in _IO_CLASSES:
+    if number is None or (name and name not in _IO_CLASSES):
         return
-    priority = _IO_CLASSES[name] << 13 | (int(level) if level else 0)
-    ctypes.CDLL(None).syscall(number, 1, 0, priority)  # best effort: refused without the right
+    priority = _IO_CLASSES[name] << 13 | (int(level) if level else 0) if name else 0
+    ctypes.CDLL(None).syscall(number, 1, thread, priority)  # best effort: refused without the right
 
 
 def set_up(order: Order) -> None:
@@ -138,9 +141,13 @@ def set_up(order: Order) -> None:
         with contextlib.suppress(OSError):  # a negative value needs a right we may not have
             os.setpriority(os.PRIO_PROCESS, 0, order["nice"])
     if order["ionice"]:
-        _set_ionice(order["ionice"])
+        set_ionice(order["ionice"])
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs 5 ms here
         file.write(str(order["oom_score_adj"]))
+    if order["memory_rlimit"]:
+        import resource  # only where it is asked for
+
+        resource.setrlimit(resource.RLIMIT_DATA, (order["memory_rlimit"], order["memory_rlimit"]))
     if order["cwd"]:
         os.chdir(order["cwd"])
     with contextlib.suppress(OSError):

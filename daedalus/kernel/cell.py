@@ -5,50 +5,32 @@ decide about: that it is ready, and that no process of it is left.
 """
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Coroutine
 from typing import Any, Protocol
 
-import msgspec
-
 from daedalus.kernel import lifecycle, process
+from daedalus.kernel.body import Body, Hooks, Maker
 from daedalus.kernel.bootstrap import Order
-from daedalus.kernel.lifecycle import LIVE, Class, Event, Exit, State
+from daedalus.kernel.lifecycle import LIVE, Class, Event, State
 from daedalus.kernel.limits import Meter
-from daedalus.kernel.logs import Pipe, Ring
-from daedalus.kernel.nursery import Born, Nursery
-from daedalus.kernel.reaper import Reaper, Status
+from daedalus.kernel.logs import Ring
+from daedalus.kernel.nursery import Born
+from daedalus.kernel.postmortem import LastExit, examine
+from daedalus.kernel.reaper import Status
 from daedalus.kernel.spec import ActorSpec
 from daedalus.kernel.timers import Timers
 
-__all__ = ["Cell", "LastExit", "Office"]
+__all__ = ["KILL_GRACE_S", "Cell", "LastExit", "Office"]
 
 KILL_GRACE_S = 5.0
-EOF_WAIT_S = 1.0  # a grandchild may hold the writing end of a log pipe
-EMPTY_WAIT_S = 5.0  # for the last of a killed group to vanish
 HOUR_S = 3600.0
-_POLL_S = 0.01
 
 
-class LastExit(msgspec.Struct, frozen=True):
-    """How the actor's last process ended, as shown by the control program."""
-
-    class_: Class = msgspec.field(name="class")
-    code: int | None
-    signal: str | None
-    at: float  # wall seconds
-    message: str
-    stderr_tail: list[str]
-
-
-class Office(Protocol):
+class Office(Maker, Protocol):
     """What a cell needs of the supervisor."""
 
-    nursery: Nursery
-    reaper: Reaper
     hurry_s: float | None  # no timeout is longer than this once the end is pressing
 
     def order(self, spec: ActorSpec, generation: int) -> Order: ...
@@ -57,8 +39,6 @@ class Office(Protocol):
     def is_ready(self, cell: "Cell") -> None: ...
     def is_gone(self, cell: "Cell", last: LastExit, planned: Class | None) -> None: ...
     def changed(self) -> None: ...
-    def strays(self, cell: "Cell") -> list[int]: ...
-    def fault(self, error: BaseException) -> None: ...
 
 
 class Cell:
@@ -69,44 +49,51 @@ class Cell:
         self.spec = spec
         self.state: State = "stopped"
         self.substate = ""
+        self.shut_gates: tuple[str, ...] = ()  # why it is held
         self.generation = 0
-        self.identity: process.Identity | None = None
+        self.last_exit: LastExit | None = None
+        self.restarts = 0
+        self.restarted: deque[float] = deque(maxlen=4096)  # monotonic, for the last hour
+        self.failures = 0
+        self.ring = Ring()
+        self.log_dropped = 0
+        self.timers = Timers()
+        self.phase: tuple[str, Event] | None = None  # the one timer of a live state: its name and its event
+        self._office = office
+        self.body = Body(spec.name, office, Hooks(self._born, self._gone, self._stopped, self._line))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin a new process with nothing known about it."""
+        self.meter = Meter()
         self.ready = False
         self.ready_at: float | None = None  # monotonic
         self.started_at: float | None = None  # wall
         self.beat_at: float | None = None  # monotonic, from READY on
         self.mailbox: int | None = None
         self.status_text = ""
-        self.last_exit: LastExit | None = None
-        self.restarts = 0
-        self.restarted: deque[float] = deque(maxlen=4096)  # monotonic, for the last hour
-        self.failures = 0
-        self.meter = Meter()
-        self.ring = Ring()
-        self.log_dropped = 0
-        self.timers = Timers()
-        self._office = office
-        self._pid: int | None = None
-        self._pidfd = -1
-        self._pipes: tuple[Pipe, Pipe] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._forget()
-
-    def _forget(self) -> None:
-        """Begin a new process with nothing known about it."""
+        self.stats: dict[str, Any] | None = None  # what it last told of itself
+        self.stats_at: float | None = None  # monotonic
+        self.drained: tuple[int | None, int | None] | None = None  # in flight, flushed
+        self.drain_timed_out = False
         self.requested = False
-        self.paused = False  # SIGSTOP
-        self._killed_for: Class | None = None
-        self._left_for: Class | None = None
-        self._detail = ""
+        self.paused = False  # SIGSTOP seen
+        self.suspended = False  # by an operator: its heartbeat is not awaited
+        self.killed_for: Class | None = None
+        self.left_for: Class | None = None
+        self.detail = ""
         self.reported = ""
         self.ignoring = False
-        self._spawn_errno = ""
 
     @property
     def pid(self) -> int | None:
         """The leader's pid while it lives, which is also the id of its group."""
-        return self._pid
+        return self.body.pid
+
+    @property
+    def identity(self) -> process.Identity | None:
+        """Who the leader is, for all time."""
+        return self.body.identity
 
     @property
     def live(self) -> bool:
@@ -129,6 +116,7 @@ class Cell:
             self.handle("gone")
         self._forget()
         self.substate = ""
+        self.shut_gates = ()
         self.generation += 1
         if self.generation > 1:
             self.restarts += 1
@@ -146,6 +134,14 @@ class Cell:
         else:
             self.handle("drain" if drains else "stop")
 
+    def hold(self, gates: tuple[str, ...]) -> None:
+        """Show that it waits for its gates."""
+        self.shut_gates = gates
+        if self.live:  # its last process is buried
+            self.handle("gone")
+        if self.state != "held":
+            self.handle("hold")
+
     def settle(self, event: Event, substate: str = "") -> None:
         """Show what the group decided about a cell without a process."""
         self.handle(event)
@@ -156,14 +152,36 @@ class Cell:
     def kill_for(self, reason: Class, detail: str) -> None:
         """Kill it at once, with a reason for the post-mortem."""
         if self.state in LIVE and self.state not in ("killing", "stuck"):
-            self._killed_for, self._detail = reason, detail
+            self.killed_for, self.detail = reason, detail
             self.handle("kill")
 
     def leave_for(self, reason: Class, detail: str) -> None:
         """Ask it to drain and go, to be started again at once."""
         if self.state in ("running", "degraded"):
-            self._left_for, self._detail = reason, detail
+            self.left_for, self.detail = reason, detail
             self.handle("drain" if self.spec.target or self.spec.drain_signal else "stop")
+
+    # Signals of the operator.
+
+    def send(self, signum: int) -> bool:
+        """Send a signal to the leader. False: there is none."""
+        return self.body.tell(signum)
+
+    def pause(self) -> bool:
+        """Stop the whole group in its tracks and suspend its heartbeat. False: nothing lives."""
+        self.suspended = self.body.tell_all(signal.SIGSTOP) or self.suspended
+        self._office.changed()
+        return self.suspended
+
+    def resume(self) -> bool:
+        """Let the group go on; its heartbeat is awaited anew. False: nothing lives."""
+        if not self.body.tell_all(signal.SIGCONT):
+            return False
+        self.suspended = False
+        if self.beat_at is not None:
+            self.beat_at = asyncio.get_running_loop().time()
+        self._office.changed()
+        return True
 
     def hurry(self, at_most_s: float) -> None:
         """Shorten what is left of every timeout."""
@@ -181,23 +199,32 @@ class Cell:
             self._office.emit("state", self, state=self.state, before=before)
         self._office.changed()
 
-    def _arm(self, name: str, delay_s: float, event: Event) -> None:
+    def arm(self, name: str, delay_s: float, event: Event) -> None:
+        """Give the present state its time; `event` comes when it is up."""
         hurry_s = self._office.hurry_s
+        self.phase = (name, event)
         self.timers.arm(
             "phase",
             delay_s if hurry_s is None else min(delay_s, hurry_s),
             lambda: self._timed_out(name, event),
         )
 
+    def extend(self, delay_s: float) -> None:
+        """Give the present state at least so much more time: EXTEND_TIMEOUT_USEC."""
+        left_s = self.timers.remaining("phase")
+        if self.phase is not None and left_s is not None and left_s < delay_s:
+            self.arm(self.phase[0], delay_s, self.phase[1])
+
     def _timed_out(self, name: str, event: Event) -> None:
         if name == "start":
             self.kill_for("start_timeout", f"{self.spec.start_timeout_s:g}s")
             return
         if event == "drain_timeout":
+            self.drain_timed_out = True
             self._office.emit("drain_timeout", self, drain_s=self.spec.drain_s)
         if event == "shutdown_timeout":
-            self._killed_for = self._killed_for or "shutdown_timeout"
-            self._detail = self._detail or f"{self._shutdown_s():g}s"
+            self.killed_for = self.killed_for or "shutdown_timeout"
+            self.detail = self.detail or f"{self._shutdown_s():g}s"
         self.handle(event)
 
     def _shutdown_s(self) -> float:
@@ -206,96 +233,54 @@ class Cell:
             return float("inf")
         return 0.0 if value == "brutal_kill" else value
 
+    def stop_bound_s(self) -> float:
+        """Return how long a stop of this actor can take."""
+        drain_s = self.spec.drain_s if self.spec.target or self.spec.drain_signal else 0.0
+        return drain_s + self._shutdown_s() + KILL_GRACE_S
+
     def _disarm(self) -> None:
+        self.phase = None
         self.timers.cancel("phase")
 
     def _arm_start(self) -> None:
-        if self._pid is not None:  # the clock runs from the birth, not while a zygote imports
-            self._arm("start", self.spec.start_timeout_s, "kill")
+        if self.pid is not None:  # the clock runs from the birth, not while a zygote imports
+            self.arm("start", self.spec.start_timeout_s, "kill")
 
     def _arm_drain(self) -> None:
-        self._arm("drain", self.spec.drain_s, "drain_timeout")
+        self.arm("drain", self.spec.drain_s, "drain_timeout")
 
     def _arm_shutdown(self) -> None:
-        self._arm("shutdown", self._shutdown_s(), "shutdown_timeout")
+        self.arm("shutdown", self._shutdown_s(), "shutdown_timeout")
 
     def _arm_kill(self) -> None:
-        self._arm("kill", KILL_GRACE_S, "kill_timeout")
+        self.arm("kill", KILL_GRACE_S, "kill_timeout")
 
     def _spawn(self) -> None:
-        self._work(self._make())
+        order = self._office.order(self.spec, self.generation)
+        self.body.make(order, self.spec.zygote, self.spec.memory_hard)
 
     def _send_drain(self) -> None:
-        name = self.spec.drain_signal or "SIGTERM"
         self._office.emit("drain", self, drain_s=self.spec.drain_s)
-        if self._pidfd >= 0:  # the leader alone: what it works with must live while it drains
-            process.signal_pidfd(self._pidfd, signal.Signals[name])
-            process.signal_pidfd(self._pidfd, signal.SIGCONT)
+        # the leader alone: what it works with must live while it drains
+        self.body.tell(signal.Signals[self.spec.drain_signal or "SIGTERM"])
+        self.body.tell(signal.SIGCONT)
 
     def _send_term(self) -> None:
-        if self._pid is None:
-            self._abandon()
-            return
-        process.signal_group(self._pid, signal.SIGTERM)
-        process.signal_group(self._pid, signal.SIGCONT)  # a stopped process keeps SIGTERM pending
+        self.body.abandon()
+        self.body.tell_all(signal.SIGTERM)
+        self.body.tell_all(signal.SIGCONT)  # a stopped process keeps SIGTERM pending
 
     def _send_kill(self) -> None:
-        self._office.emit("kill", self, reason=self._killed_for or "requested", detail=self._detail)
-        if self._pid is None:
-            self._abandon()
-            return
-        process.signal_group(self._pid, signal.SIGKILL)
+        self._office.emit("kill", self, reason=self.killed_for or "requested", detail=self.detail)
+        self.body.kill()
 
     def _alert(self) -> None:
-        self._office.emit("stuck", self, pid=self._pid, wait_s=KILL_GRACE_S)
+        self._office.emit("stuck", self, pid=self.pid, wait_s=KILL_GRACE_S)
 
-    # The process.
+    # News of the process.
 
-    def _abandon(self) -> None:
-        """It is not born yet: the order is withdrawn, and a worker that comes too late leaves by itself."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _make(self) -> None:
-        office, generation = self._office, self.generation
-        stdout, stderr = (
-            Pipe(lambda text: self._line("stdout", text)),
-            Pipe(lambda text: self._line("stderr", text)),
-        )
-        self._pipes = (stdout, stderr)
-        try:
-            await office.nursery.make(
-                office.order(self.spec, generation),
-                self.spec.zygote,
-                stdout.writer,
-                stderr.writer,
-                self._registered,
-            )
-        except OSError as error:
-            self._spawn_errno = f"{type(error).__name__}: {error}"
-            await self._bury(Status())
-        except asyncio.CancelledError:
-            if self._pid is None:
-                await self._bury(Status())
-        finally:
-            stdout.close_writer()
-            stderr.close_writer()
-
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._worked)
-
-    def _worked(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._office.fault(error)
-
-    def _registered(self, born: Born) -> None:
-        self._pid, self._pidfd = born.pid, born.pidfd
-        self.identity = process.identify(born.pid)
+    def _born(self, born: Born) -> None:
         self.started_at = time.time()
-        self.meter = Meter()
-        self.mailbox = None
-        self._office.reaper.watch(born.pid, self._gone, self._dying, self._stopped)
         self._office.emit("spawn", self, pid=born.pid, via=born.via)
         if self.state == "starting":
             self._arm_start()
@@ -306,72 +291,16 @@ class Cell:
     def _line(self, stream: str, text: str) -> None:
         self._office.printed(self, stream, text)
 
-    def _dying(self, pid: int) -> None:
-        # The zombie still pins the group's id: whatever is left in the group goes with its leader.
-        process.signal_group(pid, signal.SIGKILL)
-
     def _stopped(self, stopped: bool) -> None:
         self.paused = stopped
         self._office.changed()
 
     def _gone(self, status: Status) -> None:
-        self._work(self._bury(status))
-
-    async def _bury(self, status: Status) -> None:
-        """Wait until the whole group is empty, then report. A port or a file may be held until then."""
-        pid, self._pid = self._pid, None
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + EMPTY_WAIT_S
-        while loop.time() < deadline:
-            strays = self._office.strays(self)
-            for stray in strays:
-                process.kill_child(stray)
-            if not strays and (pid is None or process.group_is_empty(pid)):
-                break
-            await asyncio.sleep(_POLL_S)
-        if self._pidfd >= 0:
-            process.close_fd(self._pidfd)
-            self._pidfd = -1
-        for pipe in self._pipes or ():
-            pipe.drain()
-            pipe.close()
-        self._pipes = None
-        self._report_end(status)
-
-    def _report_end(self, status: Status) -> None:
-        name = None
-        if status.signal is not None:
-            with contextlib.suppress(ValueError):
-                name = signal.Signals(status.signal).name
-            name = name or f"signal {status.signal}"
-        known = Exit(
-            state=self.state,
-            code=status.code,
-            signal=name,
-            core=status.core,
-            requested=self.requested,
-            killed_for=self._killed_for,
-            left_for=self._left_for,
-            detail=self._detail,
-            reported=self.reported,
-            clean_codes=self.spec.clean_exit_codes,
-            fatal_codes=self.spec.fatal_exit_codes,
-        )
-        class_, message = lifecycle.classify(known)
-        if self._spawn_errno and not self.requested:
-            class_, message = "spawn_error", self._spawn_errno
-        last = LastExit(
-            class_, status.code, name, time.time(), message, self.ring.stderr_tail(self.generation)
-        )
+        last, planned = examine(self, status)
         self.last_exit = last
-        self.identity = None
-        self.ready = False
+        self.ready = self.paused = self.suspended = False
         self.ready_at = self.beat_at = None
-        self.paused = False
-        self.timers.cancel("phase")
-        planned = self._left_for if class_ == self._left_for else None
-        if self.ignoring and class_ == "normal":
-            planned = "normal"  # said IGNORE: not an end but an answer
+        self._disarm()
         self._office.is_gone(self, last, planned)
 
     def declare_ready(self) -> None:

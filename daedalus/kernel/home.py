@@ -43,7 +43,7 @@ class Home:
             ConfigError: it cannot be made, or is not a directory of ours with mode 0700.
         """
         self.path = Path(runtime)
-        self._lock = -1
+        self.locks: list[int] = []  # held for life: of this directory, and of the data
         self._written = b""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,17 +64,18 @@ class Home:
         Raises:
             LockedError: another supervisor has it; the message names its pid.
         """
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
-            os.close(self._lock)
+            pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            os.close(lock)
             raise LockedError(
                 f"cannot start in {self.path}: a supervisor already runs there, pid {pid or 'unknown'}"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self.locks.append(lock)
 
     def load(self) -> State:
         """Return what the last supervisor left behind; nothing when it is missing or damaged."""
@@ -124,7 +125,7 @@ class Home:
     def close(self) -> None:
         """Leave in good order: nobody is left, so there is nothing to note and no socket is in use.
 
-        The lock goes last: until then no other supervisor binds anything here.
+        The locks go last: until then no other supervisor binds anything here.
         """
         for name in ("state.json", "state.json.new", "control.sock", "notify.sock"):
             with contextlib.suppress(FileNotFoundError):
@@ -132,10 +133,10 @@ class Home:
         for path in self.path.iterdir():
             if _is_dead_socket(path):
                 path.unlink(missing_ok=True)
-        if self._lock >= 0:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = -1
+        for lock in self.locks:
+            os.ftruncate(lock, 0)
+            os.close(lock)
+        self.locks.clear()
 
 
 def _is_dead_socket(path: Path) -> bool:

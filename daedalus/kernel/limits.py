@@ -55,14 +55,20 @@ class Meter:
         self.over_soft = 0  # samples in a row
         self._last: tuple[float, int] | None = None
 
-    def sample(self, pid: int, now: float) -> None:
-        """Read /proc. A process that has just gone leaves the figures as they are."""
+    def sample(self, pid: int, now: float, anon: int | None = None) -> None:
+        """Read /proc. A process that has just gone leaves the figures as they are.
+
+        Args:
+            pid: the leader.
+            now: monotonic seconds.
+            anon: what the control group of all its processes says, where there is one.
+        """
         try:
             status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
             stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
         except (FileNotFoundError, ProcessLookupError):
             return
-        self.anon = parse_anon(status)
+        self.anon = parse_anon(status) if anon is None else anon
         ticks = parse_cpu_ticks(stat)
         if self._last is not None and now > self._last[0]:
             self.cpu_pct = 100.0 * (ticks - self._last[1]) / _TICKS_PER_S / (now - self._last[0])

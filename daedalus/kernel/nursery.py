@@ -71,6 +71,7 @@ def order_of(spec: ActorSpec, generation: int, tree: Tree, available: Sequence[i
         available=list(available),
         nice=spec.nice,
         ionice=spec.ionice,
+        memory_rlimit=spec.memory_rlimit,
         oom_score_adj=0 if spec.role == "writer" else OOM_SCORE_ADJ,
     )
 
@@ -110,6 +111,13 @@ class Nursery:
         """Start all zygotes; they import side by side."""
         for item in self._zygotes.values():
             self._start(item)
+
+    def ensure(self, preload: Mapping[str, tuple[str, ...]]) -> None:
+        """Start the zygotes that a changed tree needs and the present one does not have."""
+        for name, modules in preload.items():
+            if name not in self._zygotes:
+                self._zygotes[name] = _Zygote(name, modules)
+                self._start(self._zygotes[name])
 
     def pids(self) -> dict[str, int | None]:
         """Return the pid of each zygote, None while it is dead."""

@@ -27,11 +27,13 @@ __all__ = [
     "identify",
     "is_alive",
     "kill_child",
+    "kill_group_of",
     "processes",
     "release",
     "signal_group",
     "signal_pidfd",
     "start_time",
+    "threads_of_group",
 ]
 
 _PROC = Path("/proc")
@@ -101,6 +103,16 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def threads_of_group(pgid: int) -> list[int]:
+    """Return every thread of every process of a group."""
+    found: list[int] = []
+    for pid in processes():
+        if group_of(pid) == pgid:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += [int(task.name) for task in (_PROC / str(pid) / "task").iterdir()]
+    return found
+
+
 def environ_has(pid: int, marker: str) -> bool:
     """Return whether `pid` was started with `marker` ("NAME=value") in its environment."""
     try:
@@ -150,6 +162,11 @@ def kill_child(pid: int) -> None:
     """Kill a child of ours that nobody watches. Unreaped, its pid cannot be another's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+def kill_group_of(pid: int) -> None:
+    """Kill what is left in the group of a dying child of ours: its zombie still pins the group's id."""
+    signal_group(pid, signal.SIGKILL)
 
 
 def close_fd(fd: int) -> None:

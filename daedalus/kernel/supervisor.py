@@ -1,84 +1,110 @@
-"""The supervisor: one process, one loop, a tree of groups and cells. `run(tree)` is all there is to call.
+"""The supervisor: one process, one loop, a tree of groups and cells.
 
 It decides nothing itself. News goes to the group concerned (`restart.step`), the instructions that come back
 are performed by cells and timers; both are queues of one, so that no decision is made inside another.
 """
 
 import asyncio
-import os
 import random
-import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from daedalus.kernel import bootstrap, errors, group, lifecycle, process, restart, vitals
+from daedalus.kernel import amend, errors, group, lifecycle, process, restart, upgrade, vitals
+from daedalus.kernel.bell import Bell
 from daedalus.kernel.bootstrap import Order
 from daedalus.kernel.cell import Cell, LastExit
+from daedalus.kernel.cgroups import Cgroups
 from daedalus.kernel.clock import SystemClock
 from daedalus.kernel.control import Control
 from daedalus.kernel.events import EventRing
-from daedalus.kernel.group import Group
-from daedalus.kernel.home import Home, LockedError, State
+from daedalus.kernel.gatekeeper import Gatekeeper
+from daedalus.kernel.home import Home
 from daedalus.kernel.lifecycle import Class
-from daedalus.kernel.limits import SAMPLE_INTERVAL_S
 from daedalus.kernel.logs import Forwarder
 from daedalus.kernel.notify import Listener, Notifier
 from daedalus.kernel.nursery import Nursery, order_of
+from daedalus.kernel.plant import group_of, images_of
+from daedalus.kernel.pulse import Pulse
 from daedalus.kernel.reaper import Reaper
+from daedalus.kernel.register import Register
 from daedalus.kernel.spec import ActorSpec, Tree
-from daedalus.kernel.timers import LAG_S, Timers
+from daedalus.kernel.timers import Timers
 
-__all__ = ["Supervisor", "run"]
+if TYPE_CHECKING:
+    from daedalus.kernel.group import Group
+    from daedalus.kernel.source import Source
 
-TICK_S = 0.25
+__all__ = ["Supervisor"]
+
 HURRY_S = 1.0
-_FINAL_SWEEP_S = 5.0
-_QUIET = ("state", "drain", "drained")  # kept for followers, not worth a line of log
+_SHOWN: dict[str, lifecycle.Event] = {
+    "down": "gone", "done": "finish", "failed": "fail", "ignored": "ignore", "removed": "gone",
+}  # fmt: skip
+_QUIET = ("state", "drain", "drained", "reload", "reexec")  # kept for followers, not worth a line of log
 
 
 class Supervisor:
     """One running tree."""
 
-    def __init__(self, tree: Tree, home: Home, cores: Sequence[int]) -> None:
-        """Build cells and groups; nothing runs yet. `cores`: those that actors may have."""
+    def __init__(
+        self,
+        tree: Tree,
+        home: Home,
+        cores: Sequence[int],
+        *,
+        cgroups: Cgroups | None = None,
+        source: "Source | None" = None,
+    ) -> None:
+        """Prepare; nothing runs yet. `cores`: those that actors may have. `source`: for a reload."""
         self.tree = tree
         self.home = home
         self.cores = cores
+        self.cgroups = cgroups
+        self.source = source
+        self.image = 1  # counts the programs this process has been: see `upgrade`
         self.clock = SystemClock()
         self.events = EventRing(self.clock)
+        self.printed_bell = Bell()
         self.output = Forwarder(sys.stderr.fileno(), people=sys.stderr.isatty())
-        self.reaper = Reaper(self._hear)
-        used = {spec.zygote for spec in tree.actors if spec.target}
-        preload = {name: tree.preload.get(name, ()) for name in sorted(used, reverse=True)}
-        self.nursery = Nursery(preload, self.reaper, self._report)
-        self.cells = {spec.name: Cell(spec, self) for spec in tree.actors}
-        self.groups = {spec.name: self._plant(spec.name) for spec in tree.groups}
+        self.reaper = Reaper(self.empty_mail)
+        self.nursery = Nursery(images_of(tree), self.reaper, self.report)
+        self.register = Register(home, tree.data, self.report)
+        self.cells: dict[str, Cell] = {}
+        self.groups: dict[str, Group] = {}
+        self.heads: dict[str, tuple[tuple[str, str], float]] = {}  # group -> its step in flight, since when
         self.root = tree.groups[0].name
         self.timers = Timers()
+        self.gatekeeper = Gatekeeper(self)
+        self.pulse = Pulse(self)
+        self.control = Control(self, str(home.path / "control.sock"))
+        self.systemd = Notifier()
         self.state = "starting"
+        self.frozen = False  # nothing is spawned: this process is about to become another program
+        self.postponed: list[str] = []  # cells whose start fell into that time
         self.hurry_s: float | None = None
-        self.loop_lag_ms = 0.0
         self.foreign_datagrams = 0
+        self.loop_lag_ms = 0.0  # how late the last beat of our own pulse came
+        self.tasks: set[asyncio.Task[None]] = set()  # what nobody waits for
         self.started_mono = time.monotonic()
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.stopping_mono: float | None = None
+        self.end_at: float | None = None  # monotonic: a duration was asked for
         self._signals = 0
         self._queue: deque[tuple[str, group.Event]] = deque()
         self._feeding = False
         self._changed = asyncio.Event()
-        self._saving: asyncio.Handle | None = None
-        self._listener: Listener | None = None
         self._by_pid: dict[int, Cell] = {}
-        self._systemd = Notifier()
+        self.listener: Listener | None = None
         self._random = random.Random()  # noqa: S311 - jitter
 
-    def _plant(self, name: str) -> Group:
-        spec = next(item for item in self.tree.groups if item.name == name)
-        actors = [group.child_of_actor(item, spec) for item in self.tree.actors if item.group == name]
-        nested = [group.child_of_group(item, spec) for item in self.tree.groups if item.parent == name]
-        return Group(spec=spec, children=(*actors, *nested))
+    def plant(self) -> None:
+        """Make a cell for each actor and a group for each supervisor of the tree, all of them down."""
+        down = self.register.wanted_down
+        self.cells = {spec.name: Cell(spec, self) for spec in self.tree.actors}
+        self.groups = {spec.name: group_of(self.tree, spec, down) for spec in self.tree.groups}
 
     # Decisions: fed in, carried out.
 
@@ -93,24 +119,37 @@ class Supervisor:
         try:
             while self._queue:
                 target, item = self._queue.popleft()
+                if target not in self.groups:
+                    continue  # removed by a reload; its last news changes nothing
                 now = asyncio.get_running_loop().time()
                 self.groups[target], instructions = restart.step(self.groups[target], item, now)
                 for instruction in instructions:
                     self._perform(target, instruction)
+                self._note_head(target, now)
         finally:
             self._feeding = False
         self.changed()
 
-    def _perform(self, owner: str, what: group.Instruction) -> None:  # noqa: C901 - one case per instruction
+    def _note_head(self, name: str, now: float) -> None:
+        head = self.groups[name].plan[:1] if name in self.groups else ()
+        if not head:
+            self.heads.pop(name, None)
+        elif name not in self.heads or self.heads[name][0] != head[0]:
+            self.heads[name] = (head[0], now)
+
+    def _perform(self, owner: str, what: group.Instruction) -> None:  # noqa: C901, PLR0912 - one case per instruction
         match what:
             case group.StartChild(name):
                 self.timers.cancel((owner, name))
                 if name in self.cells:
-                    self.cells[name].start()
+                    self._launch(owner, self.cells[name])
                 else:
                     self.feed(name, group.Begin())
             case group.StopChild(name):
-                if name in self.cells:
+                if name in self.postponed:  # it has no process, so it is gone already
+                    self.postponed.remove(name)
+                    self.feed(owner, group.Ended(name, "normal"))
+                elif name in self.cells:
                     self.cells[name].stop()
                 else:
                     self.feed(name, group.Close())
@@ -122,22 +161,38 @@ class Supervisor:
                 self.timers.cancel((owner, name))
                 self._settle(name, slot)
             case group.Hold(name, delay_s):
-                self.timers.arm(("hold", name), delay_s, lambda: self.feed(owner, group.Expired(name)))
+                self.wait_held(owner, name, delay_s)
             case group.Opened():
                 self._opened(owner)
             case group.Closed(reason):
                 self._closed(owner, reason)
 
+    def _launch(self, owner: str, cell: Cell) -> None:
+        if self.gatekeeper.holds(cell):
+            self.feed(owner, group.Held(cell.spec.name))
+        elif self.frozen:
+            self.postponed.append(cell.spec.name)
+        else:
+            cell.start()
+
     def next_in_s(self, name: str) -> float | None:
         """Return the seconds until a waiting or parked actor is started."""
         return self.timers.remaining((self.cells[name].spec.group, name))
 
-    def _schedule(self, owner: str, name: str, delay_s: float, failures: int = 0) -> None:
+    def wait_due(self, owner: str, name: str, delay_s: float) -> None:
+        """Tell `owner` after `delay_s` that the wait of its child is over."""
         self.timers.arm((owner, name), delay_s, lambda: self.feed(owner, group.Due(name)))
+
+    def wait_held(self, owner: str, name: str, delay_s: float) -> None:
+        """Tell `owner` after `delay_s` that its child has held up the others long enough."""
+        self.timers.arm(("hold", name), delay_s, lambda: self.feed(owner, group.Expired(name)))
+
+    def _schedule(self, owner: str, name: str, delay_s: float, failures: int = 0) -> None:
+        self.wait_due(owner, name, delay_s)
         cell, parked = self.cells.get(name), failures == 0
         values = {"delay_s": round(delay_s, 3), "failures": failures, "parked": parked}
         if cell is None:
-            self._event("restart_scheduled", name, None, **values)
+            self.record("restart_scheduled", name, None, **values)
             return
         cell.failures = failures or cell.failures
         cell.settle("fail" if parked else "back_off", "parked" if parked else "")
@@ -145,12 +200,26 @@ class Supervisor:
 
     def _settle(self, name: str, slot: str) -> None:
         cell = self.cells.get(name)
-        if cell is None:
-            return
-        events = {"down": "gone", "done": "finish", "failed": "fail", "ignored": "ignore", "removed": "gone"}
-        cell.settle(events[slot])  # type: ignore[arg-type]
+        if cell is not None:
+            events = {
+                "down": "gone",
+                "done": "finish",
+                "failed": "fail",
+                "ignored": "ignore",
+                "removed": "gone",
+            }
+            cell.settle(events[slot])  # type: ignore[arg-type]
         if slot == "removed":
-            del self.cells[name]
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """A removed child, with all that is in it when it is a group."""
+        if name in self.groups:
+            for child in self.groups[name].children:
+                self._forget(child.name)
+            del self.groups[name]
+            self.heads.pop(name, None)
+        self.cells.pop(name, None)
 
     def _opened(self, name: str) -> None:
         parent = self.groups[name].spec.parent
@@ -158,14 +227,15 @@ class Supervisor:
             self.feed(parent, group.Ready(name))
         elif self.state == "starting":
             self.state = "running"
-            self._report(
+            self.report(
                 "tree_started", actors=len(self.cells), took_s=round(time.monotonic() - self.started_mono, 3)
             )
-            self._systemd.send(READY=1, STATUS=f"{len(self.cells)} actors")
+            self.systemd.ready()
+            self.systemd.status(f"{len(self.cells)} actors")
 
     def _closed(self, name: str, reason: str) -> None:
         if reason in ("intensity", "abort"):
-            self._event("escalate", name, None, reason=reason)
+            self.record("escalate", name, None, reason=reason)
         parent = self.groups[name].spec.parent
         if name != self.root and parent is not None:
             verdict: group.Verdict = "abnormal" if reason == "abort" else "normal"
@@ -191,21 +261,23 @@ class Supervisor:
         unclean = last.class_ == "shutdown_timeout" or (cell.requested and last.code not in (0, None))
         if unclean and cell.requested:
             self.emit("shutdown_error", cell, message=last.message)
-        verdict, spare_s = lifecycle.verdict(last.class_, last.message, planned)
-        name, owner = cell.spec.name, cell.spec.group
+        spec, owner = cell.spec, cell.spec.group
+        verdict, spare_s = lifecycle.verdict(
+            last.class_, last.message, planned, spec.memory_soft_min_interval_s
+        )
         before = self.groups[owner].reason
-        self.feed(owner, group.Ended(name, verdict, self._random.random(), spare_s))
-        if before != self.groups[owner].reason == "abort":
+        self.feed(owner, group.Ended(spec.name, verdict, self._random.random(), spare_s))
+        if owner in self.groups and before != self.groups[owner].reason == "abort":
             self.emit("failed_to_start_child", cell, message=last.message)
 
     def order(self, spec: ActorSpec, generation: int) -> Order:
         """Return what a new process of `spec` is told."""
         return order_of(spec, generation, self.tree, self.cores)
 
-    def strays(self, cell: Cell) -> list[int]:
-        """Return children of ours that belong to no living actor: what escaped from its group."""
+    def strays(self, name: str) -> list[int]:
+        """Return children of ours that belong to no living actor: what escaped from the group of `name`."""
         leaders = {other.pid for other in self.cells.values() if other.pid is not None}
-        others = [name for name, other in self.cells.items() if other is not cell and other.live]
+        others = [other.spec.name for other in self.cells.values() if other.spec.name != name and other.live]
         return self.reaper.strays(leaders | self.nursery.groups(), others)
 
     def printed(self, cell: Cell, stream: str, text: str) -> None:
@@ -213,51 +285,62 @@ class Supervisor:
         line = cell.ring.append(time.time(), cell.generation, stream, text)
         if not self.output.actor_line(cell.spec.name, line):
             cell.log_dropped += 1
+        self.printed_bell.ring()
 
     def emit(self, kind: str, cell: Cell, **values: Any) -> None:
         """Record an event of a cell."""
         if "class_" in values:
             values["class"] = values.pop("class_")
         if kind == "spawn":
-            self._by_pid[values["pid"]] = cell
-        self._event(kind, cell.spec.name, cell.generation, **values)
+            self.know(values["pid"], cell)
+        self.record(kind, cell.spec.name, cell.generation, **values)
 
-    def _event(self, kind: str, name: str, generation: int | None, **values: Any) -> None:
+    def know(self, pid: int, cell: Cell) -> None:
+        """Take what this process says as the word of the cell."""
+        self._by_pid[pid] = cell
+
+    def record(self, kind: str, name: str | None, generation: int | None, **values: Any) -> None:
+        """Record an event, of a cell, a group or of the whole tree."""
         self.events.add(kind, name, generation, **values)
         if kind not in _QUIET:
-            self._report(f"actor_{kind}", actor=name, generation=generation, **values)
+            self.report(f"actor_{kind}", actor=name, generation=generation, **values)
 
-    def _report(self, event: str, **values: Any) -> None:
-        self.output.event(event, at=time.time(), **values)
+    def report(self, event: str, **values: Any) -> None:
+        """Write a line of the supervisor's own log."""
+        self.output.event(event, **values)
 
     def changed(self) -> None:
         """Wake whoever waits for a state, and note who runs."""
         self._changed.set()
         self._changed = asyncio.Event()
-        if self._saving is None:
-            self._saving = asyncio.get_running_loop().call_soon(self._save)
+        self.register.note(self)
+        self.gatekeeper.look()
 
     async def until_change(self) -> None:
         """Return at the next change of anything."""
         await self._changed.wait()
 
-    def _save(self) -> None:
-        self._saving = None
-        running = {name: cell.identity for name, cell in self.cells.items() if cell.identity is not None}
-        for name, pid in self.nursery.pids().items():
-            who = process.identify(pid) if pid is not None else None
-            if who is not None:
-                running[f"zygote {name}"] = who
-        if not self.finished.done():
-            self.home.save(State(supervisor=process.identify(os.getpid()), processes=running))
-
     # The loop's work.
 
-    def _hear(self) -> None:
-        if self._listener is not None:
-            self._listener.empty()
+    def listen(self, listener: Listener) -> None:
+        """Hear what actors say from now on."""
+        self.listener = listener
+        asyncio.get_running_loop().add_reader(listener, listener.empty)
 
-    def _heard(self, pid: int, said: dict[str, str]) -> None:
+    def close_mail(self) -> None:
+        """Hear nobody any more."""
+        if self.listener is not None:
+            asyncio.get_running_loop().remove_reader(self.listener)
+            self.listener.close()
+            self.listener = None
+
+    def empty_mail(self) -> None:
+        """Take what actors have said: always before their exits are judged."""
+        if self.listener is not None:
+            self.listener.empty()
+
+    def heard(self, pid: int, said: dict[str, str]) -> None:
+        """Take what a process says on the notify socket."""
         cell = self._by_pid.get(pid)
         if cell is None:
             cell = self._by_pid.get(process.group_of(pid) or -1)
@@ -266,37 +349,13 @@ class Supervisor:
         else:
             vitals.hear(cell, said, asyncio.get_running_loop().time())
 
-    async def _tick(self) -> None:
-        """Check beats and samples, forgiving everybody for the time we ourselves were away."""
-        loop = asyncio.get_running_loop()
-        due, sample_at, ping_at = loop.time() + TICK_S, loop.time(), loop.time()
-        while True:
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            now = loop.time()
-            late = now - due
-            self.loop_lag_ms = late * 1e3
-            due = now + TICK_S
-            self._hear()
-            for cell in list(self.cells.values()):
-                if late > LAG_S and cell.beat_at is not None:
-                    cell.beat_at = min(now, cell.beat_at + late)
-                vitals.check_beat(cell, now)
-            if now >= sample_at:
-                sample_at = now + SAMPLE_INTERVAL_S
-                self.reaper.collect()
-                for cell in list(self.cells.values()):
-                    vitals.check_memory(cell, now)
-            if now >= ping_at:
-                ping_at = now + 10.0
-                self._systemd.send(WATCHDOG=1)
-
     def shutdown(self, reason: group.Reason = "requested") -> None:
         """Stop the tree in reverse order; the second call hurries, the third kills all and exits 1."""
         self._signals += 1
         if self._signals == 1:
-            self.state = "stopping"
-            self._systemd.send(STOPPING=1)
-            self._report("tree_stopping")
+            self.state, self.stopping_mono = "stopping", time.monotonic()
+            self.systemd.stopping()
+            self.report("tree_stopping")
             self.feed(self.root, group.Close(reason))
         elif self._signals == 2:
             self.hurry_s = HURRY_S
@@ -304,97 +363,36 @@ class Supervisor:
                 cell.hurry(HURRY_S)
         elif not self.finished.done():
             # No decisions any more: groups would take these deaths for crashes.
-            self._report("tree_killed", left=sum(cell.pid is not None for cell in self.cells.values()))
+            self.report("tree_killed", left=sum(cell.pid is not None for cell in self.cells.values()))
             self.finished.set_result(errors.EXIT_FAILED)
+
+    # What an operator changes.
+
+    async def add(self, name: str, table: dict[str, Any] | None) -> Cell:
+        """Add an actor to the running tree: see `amend`."""
+        return await amend.add(self, name, table)
+
+    def remove(self, cell: Cell) -> None:
+        """Forget an actor that has no process."""
+        amend.remove(self, cell)
+
+    async def reload(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Read the configuration again and do what has changed: see `amend`."""
+        return await amend.reload(self, dry_run=dry_run)
+
+    async def reexec(self) -> int:
+        """Become the newest program, with every actor kept: see `upgrade`."""
+        return await upgrade.reexec(self)
 
     def fault(self, error: BaseException) -> None:
         """End the supervisor because of a fault of its own: what it believes is no longer to be trusted."""
         if not self.finished.done():
             self.finished.set_exception(error)
 
-    def _loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take an exception that nobody caught."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
         else:
             self.fault(error)
-
-    async def live(self, duration_s: float) -> int:
-        """Run until the tree is closed and return the exit code."""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._loop_fault)
-        self._listener = Listener(str(self.home.path / "notify.sock"), self._heard)
-        loop.add_reader(self._listener, self._listener.empty)
-        loop.add_signal_handler(signal.SIGCHLD, self.reaper.collect)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.shutdown)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        control = Control(self, str(self.home.path / "control.sock"))
-        await control.start()
-        self.nursery.start()
-        tick = loop.create_task(self._tick())
-        if duration_s > 0:
-            loop.call_later(duration_s, lambda: self.shutdown() if self._signals == 0 else None)
-        self.feed(self.root, group.Begin())
-        try:
-            await asyncio.wait((self.finished, tick), return_when=asyncio.FIRST_COMPLETED)
-            if tick.done():
-                tick.result()
-            return self.finished.result()
-        finally:
-            self.state = "stopped"
-            tick.cancel()
-            await control.close()
-            await self._end()
-            loop.remove_reader(self._listener)
-            self._listener.close()
-            self._report("tree_stopped", took_s=round(time.monotonic() - self.started_mono, 3))
-            self.output.close()
-
-    async def _end(self) -> None:
-        """Leave no process behind: zygotes, adopted orphans, and after a fault of ours the actors too."""
-        self.timers.cancel_all()
-        self.nursery.close()
-        deadline = time.monotonic() + _FINAL_SWEEP_S
-        while (left := process.children_of(os.getpid())) and time.monotonic() < deadline:
-            for pid in left:
-                process.kill_child(pid)
-            await asyncio.sleep(0.01)
-            self.reaper.collect()
-
-
-def run(tree: Tree, *, duration_s: float = 0.0, greet: Callable[[], None] | None = None) -> int:
-    """Run a tree until it is told to stop, and return the exit code of the process.
-
-    Args:
-        tree: what to run. The runtime directory is made when it is missing.
-        duration_s: stop the tree in good order after so many seconds; 0 runs until told.
-        greet: called once the runtime directory is ours, before anything is started.
-
-    Returns:
-        0 stopped in good order; 6 a supervisor already runs in this directory; 70 the root gave up;
-        78 the runtime directory cannot be used.
-    """
-    os.umask(0o077)
-    try:
-        home = Home(tree.runtime)
-        home.lock()
-    except (LockedError, errors.ConfigError) as error:
-        print(f"daedalus-supervisor: {error}", file=sys.stderr)  # noqa: T201 - before any log there is only this
-        return errors.EXIT_CONFLICT if isinstance(error, LockedError) else errors.EXIT_CONFIG
-    if greet is not None:
-        greet()
-    swept = home.sweep_survivors()
-    cores = bootstrap.pin(tree.supervisor_cpus)
-    bootstrap.become_subreaper()
-
-    async def body() -> int:
-        supervisor = Supervisor(tree, home, cores)
-        if swept:
-            supervisor._report("survivors_swept", survivors=swept)  # noqa: SLF001
-        return await supervisor.live(duration_s)
-
-    try:
-        return asyncio.run(body())
-    finally:
-        home.close()

@@ -1,11 +1,15 @@
 """Signs of life: what an actor says on the notify socket, how long it has been silent, how much it eats."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from daedalus.kernel.cell import Cell
 
 __all__ = ["check_beat", "check_memory", "hear"]
+
+EXTEND_MAX_S = 3600.0  # an actor may ask for time, not for ever
 
 
 def hear(cell: "Cell", said: dict[str, str], now: float) -> None:
@@ -22,18 +26,24 @@ def hear(cell: "Cell", said: dict[str, str], now: float) -> None:
         cell.declare_ready()
     if cell.beat_at is not None and (said.get("WATCHDOG") == "1" or said.get("READY") == "1"):
         cell.beat_at = now
+    if "X_DAEDALUS_STATS" in said and (stats := _stats(said["X_DAEDALUS_STATS"])) is not None:
+        cell.stats, cell.stats_at = stats, now
+    if "EXTEND_TIMEOUT_USEC" in said and (usec := _integer(said["EXTEND_TIMEOUT_USEC"])) is not None:
+        cell.extend(min(usec / 1e6, EXTEND_MAX_S))
     if said.get("X_DAEDALUS_DRAINED") == "1":
-        cell.emit(
-            "drained",
-            in_flight=_integer(said.get("X_DAEDALUS_IN_FLIGHT", "")),
-            flushed=_integer(said.get("X_DAEDALUS_FLUSHED", "")),
+        cell.drained = (
+            _integer(said.get("X_DAEDALUS_IN_FLIGHT", "")),
+            _integer(said.get("X_DAEDALUS_FLUSHED", "")),
         )
+        cell.emit("drained", in_flight=cell.drained[0], flushed=cell.drained[1])
 
 
 def check_beat(cell: "Cell", now: float) -> None:
-    """Kill it when its loop has been silent for too long. Being stopped is no excuse."""
+    """Kill it when its loop has been silent for too long. Being stopped is no excuse, unless by `pause`."""
     timeout = cell.spec.heartbeat_timeout_s
     if timeout <= 0 or cell.spec.heartbeat_interval_s <= 0 or cell.beat_at is None:
+        return
+    if cell.suspended:
         return
     if cell.state in ("running", "degraded") and now - cell.beat_at > timeout:
         age = now - cell.beat_at
@@ -45,7 +55,8 @@ def check_memory(cell: "Cell", now: float) -> None:
     """Sample, and act on what the limits say."""
     if cell.pid is None:
         return
-    cell.meter.sample(cell.pid, now)
+    leaf = cell.body.leaf
+    cell.meter.sample(cell.pid, now, leaf.anon() if leaf is not None else None)
     spec = cell.spec
     found = cell.meter.judge(spec.memory_warn, spec.memory_soft, spec.memory_hard)
     if found == "ok":
@@ -63,6 +74,13 @@ def check_memory(cell: "Cell", now: float) -> None:
         cell.emit("memory", level="warn", anon=cell.meter.anon, limit=spec.memory_warn)
         cell.handle("degrade")
         cell.substate = "memory"
+
+
+def _stats(text: str) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
 
 
 def _integer(text: str) -> int | None:

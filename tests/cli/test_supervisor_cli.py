@@ -41,7 +41,7 @@ def started(monkeypatch) -> list[tuple[Tree, float]]:
             greet()
         return 0
 
-    monkeypatch.setattr("daedalus.kernel.supervisor.run", run)
+    monkeypatch.setattr("daedalus.kernel.launch.run", run)
     return calls
 
 

@@ -144,7 +144,7 @@ class ProbeTree:
 
 
 if __name__ == "__main__":
-    from daedalus.kernel.supervisor import run
+    from daedalus.kernel.launch import run
 
     loaded, seconds = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=tuple[Tree, float])
     sys.exit(run(loaded, duration_s=seconds))

@@ -15,10 +15,11 @@ from daedalus.kernel.timers import LAG_S
 if TYPE_CHECKING:
     from daedalus.kernel.supervisor import Supervisor
 
-__all__ = ["Pulse", "steps"]
+__all__ = ["Pulse"]
 
 TICK_S = 0.25
 STEP_MARGIN_S = 30.0
+EXTEND_MAX_S = 3600.0  # an actor that may take for ever is asked about once an hour
 
 
 class Pulse:
@@ -29,7 +30,38 @@ class Pulse:
         self._supervisor = supervisor
         self._ping_s = watchdog.interval_s(os.environ, os.getpid())
         self._doubts: tuple[str, ...] = ()
+        self._heads: dict[str, tuple[tuple[str, str], float]] = {}  # group -> its step in flight, since when
         self.lag_s = 0.0  # how late the last beat came
+
+    def step_begun(self, name: str, now: float) -> None:
+        """Note which step of its plan a group is at, and ask the service manager for the time it may take."""
+        group = self._supervisor.groups.get(name)
+        if group is None or not group.plan:
+            self._heads.pop(name, None)
+        elif name not in self._heads or self._heads[name][0] != group.plan[0]:
+            self._heads[name] = (group.plan[0], now)
+            bound_s = self._bound_s(group.plan[0][1])
+            if bound_s is not None and self._supervisor.state in ("starting", "stopping"):
+                self._supervisor.systemd.extend_timeout(int(min(bound_s, EXTEND_MAX_S) * 1e6))
+
+    def _bound_s(self, child: str) -> float | None:
+        """Return how long a step about an actor may take; None when it says nothing about us.
+
+        A group's step is its own children's business, and a process that the kernel does not let go nobody's.
+        """
+        cell = self._supervisor.cells.get(child)
+        if cell is None or not cell.live or cell.state == "stuck":
+            return None
+        return cell.stop_bound_s() + cell.spec.start_timeout_s + STEP_MARGIN_S
+
+    def _steps(self, now: float) -> list[watchdog.Step]:
+        """Return the oldest unfinished step of each group that has one."""
+        found = []
+        for name, ((_, child), since) in self._heads.items():
+            bound_s = self._bound_s(child)
+            if bound_s is not None:
+                found.append(watchdog.Step(name, now - since, bound_s))
+        return found
 
     async def beat(self) -> None:
         """Beat for ever."""
@@ -65,7 +97,7 @@ class Pulse:
     def _ping(self, now: float) -> None:
         doubts = watchdog.doubts(
             loop_lag_s=self.lag_s,
-            steps=steps(self._supervisor, now),
+            steps=self._steps(now),
             accepting=self._supervisor.control.accepting,
         )
         if not doubts:
@@ -73,17 +105,3 @@ class Pulse:
         elif doubts != self._doubts:
             self._supervisor.report("watchdog_withheld", doubts=doubts)
         self._doubts = doubts
-
-
-def steps(supervisor: "Supervisor", now: float) -> list[watchdog.Step]:
-    """Return the oldest unfinished step of each group that has one.
-
-    One whose process the kernel does not let go (`stuck`) says nothing about us.
-    """
-    found = []
-    for name, (head, since) in supervisor.heads.items():
-        cell = supervisor.cells.get(head[1])
-        if cell is not None and cell.live and cell.state != "stuck":
-            bound_s = cell.stop_bound_s() + cell.spec.start_timeout_s + STEP_MARGIN_S
-            found.append(watchdog.Step(name, now - since, bound_s))
-    return found

@@ -74,7 +74,6 @@ class Supervisor:
         self.register = Register(home, tree.data, self.report)
         self.cells: dict[str, Cell] = {}
         self.groups: dict[str, Group] = {}
-        self.heads: dict[str, tuple[tuple[str, str], float]] = {}  # group -> its step in flight, since when
         self.root = tree.groups[0].name
         self.timers = Timers()
         self.gatekeeper = Gatekeeper(self)
@@ -125,17 +124,10 @@ class Supervisor:
                 self.groups[target], instructions = restart.step(self.groups[target], item, now)
                 for instruction in instructions:
                     self._perform(target, instruction)
-                self._note_head(target, now)
+                self.pulse.step_begun(target, now)
         finally:
             self._feeding = False
         self.changed()
-
-    def _note_head(self, name: str, now: float) -> None:
-        head = self.groups[name].plan[:1] if name in self.groups else ()
-        if not head:
-            self.heads.pop(name, None)
-        elif name not in self.heads or self.heads[name][0] != head[0]:
-            self.heads[name] = (head[0], now)
 
     def _perform(self, owner: str, what: group.Instruction) -> None:  # noqa: C901, PLR0912 - one case per instruction
         match what:
@@ -218,7 +210,6 @@ class Supervisor:
             for child in self.groups[name].children:
                 self._forget(child.name)
             del self.groups[name]
-            self.heads.pop(name, None)
         self.cells.pop(name, None)
 
     def _opened(self, name: str) -> None:

@@ -83,8 +83,7 @@ def _table() -> dict[tuple[State, Event], tuple[State, tuple[Action, ...]]]:
         table[state, "kill"] = ("killing", ("send_kill", "arm_kill"))
     for state in DOWN:
         table[state, "start"] = ("starting", ("spawn", "arm_start"))
-        if state != "held":
-            table[state, "hold"] = ("held", ())
+        table[state, "hold"] = ("held", ())  # also while held: a gate may shut again before the start
     for event, settled in _SETTLED.items():
         for state in (*LIVE, *DOWN):
             table[state, event] = (settled, ("disarm",))
@@ -124,6 +123,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     reported: str = ""  # X_DAEDALUS_ERROR of the process itself
     clean_codes: tuple[int, ...] = ()
     fatal_codes: tuple[int, ...] = ()
+    oom: bool = False  # its control group says that the kernel killed for want of memory
 
 
 _WORDS = {"start_timeout": "start timeout", "shutdown_timeout": "shutdown timeout"}
@@ -146,6 +146,8 @@ def classify(exit_: Exit) -> tuple[Class, str]:  # noqa: PLR0911 - one line per 
         return exit_.killed_for, f"{_WORDS.get(exit_.killed_for, exit_.killed_for)} {exit_.detail}".rstrip()
     if exit_.requested:
         return "requested", _how(exit_)
+    if exit_.oom and exit_.signal == "SIGKILL":
+        return "oom", "oom"
     if exit_.left_for is not None:
         return exit_.left_for, f"{exit_.left_for} {exit_.detail}".rstrip()
     if exit_.code in (126, 127):
@@ -160,7 +162,7 @@ def classify(exit_: Exit) -> tuple[Class, str]:  # noqa: PLR0911 - one line per 
 
 
 def verdict(
-    class_: Class, message: str, planned: Class | None
+    class_: Class, message: str, planned: Class | None, memory_spare_s: float = MEMORY_SPARE_S
 ) -> tuple[Literal["normal", "abnormal", "fatal", "planned", "ignored"], float]:
     """Return what an exit means to the group, and how long ago the last planned one must be, seconds.
 
@@ -168,6 +170,7 @@ def verdict(
         class_: the class of the exit.
         message: its words; a program that does not exist will not exist next time either.
         planned: why it left in good order without being asked, "normal" when it said IGNORE.
+        memory_spare_s: restarts for memory closer together than this are failures.
     """
     if planned == "normal":
         return "ignored", 0.0
@@ -177,7 +180,7 @@ def verdict(
         return "fatal", 0.0
     if class_ == "recycle":
         return "planned", RECYCLE_SPARE_S
-    return ("abnormal", 0.0) if planned is None else ("planned", MEMORY_SPARE_S)
+    return ("abnormal", 0.0) if planned is None else ("planned", memory_spare_s)
 
 
 def diagram() -> str:

@@ -2,70 +2,52 @@
 
 Theory of operation: a group is an ordered tuple of children, a window of restart times and a plan. The plan
 is a queue of steps that must happen one after the other (a start in order, a stop in reverse, a group
-restart); its head is in flight until an event about its child completes it. What needs no order (a restart
-under one_for_one, an operator's stop) bypasses the plan. So a command is served between two attempts of a
-restart that keeps failing, as in OTP, where a failed restart is a message to oneself.
+restart); `turn` works it off. What needs no order (a restart under one_for_one, an operator's stop) bypasses
+the plan. So a command is served between two attempts of a restart that keeps failing, as in OTP, where a
+failed restart is a message to oneself.
 
 Only a decision to restart counts towards intensity, and a group restart counts once. Where this differs from
-OTP: restarts back off; over the limit a child may be parked instead of its supervisor ended; a failed first
-start is retried and holds up the others only so long; what an operator stopped stays stopped.
+OTP, and why, is told to users in docs/supervision.md.
 """
 
-from msgspec.structs import replace
+from collections.abc import Callable
+from typing import Any
 
+from daedalus.kernel import orders
 from daedalus.kernel.group import (
+    LIVE,
+    Add,
     Begin,
     Child,
     Close,
-    Closed,
     Due,
     Ended,
     Event,
     Expired,
     Group,
-    Hold,
+    Held,
     Instruction,
-    Opened,
     Park,
     Ready,
-    Reason,
+    Released,
+    Remove,
+    Reset,
+    Reshape,
     Restart,
-    Settle,
-    Slot,
     Start,
-    StartChild,
     Stop,
-    StopChild,
-    Verb,
     Wait,
 )
-from daedalus.kernel.spec import Backoff
+from daedalus.kernel.intensity import delay_s, park_delay_s, recent, used
+from daedalus.kernel.reshape import reshape
+from daedalus.kernel.turn import Turn
 
 __all__ = ["delay_s", "step", "validate", "window_used"]
-
-PARK_JITTER = 0.1
-
-_LIVE = ("starting", "up", "stopping")
-
-
-def delay_s(backoff: Backoff, failures: int, luck: float = 0.0) -> float:
-    """Return the delay before the restart after the `failures`-th failure in a row, seconds.
-
-    0, base, base*factor … capped; then up to `jitter` of it more, as `luck` in [0, 1) says.
-    """
-    if failures <= 1:
-        return 0.0
-    exponent = min(failures - 2, 1000)
-    try:
-        delay = backoff.base_s * backoff.factor**exponent
-    except OverflowError:
-        delay = backoff.cap_s
-    return min(backoff.cap_s, delay) * (1.0 + backoff.jitter * luck)
 
 
 def window_used(group: Group, now: float) -> int:
     """Return how many restarts the window holds at `now`."""
-    return sum(now - at <= group.spec.period_s for at in group.window)
+    return used(group.window, now, group.spec.period_s)
 
 
 def step(group: Group, event: Event, now: float) -> tuple[Group, tuple[Instruction, ...]]:
@@ -76,315 +58,251 @@ def step(group: Group, event: Event, now: float) -> tuple[Group, tuple[Instructi
         event: what happened. Late timers and news of removed children change nothing.
         now: monotonic seconds.
     """
-    return _Turn(group, now).take(event)
+    turn = Turn(group, now)
+    if isinstance(event, Begin | Close | Add | Reshape):
+        _ABOUT_THE_GROUP[type(event)](turn, event)
+    else:
+        child = turn.children.get(event.child)
+        if child is not None and not (child.leaving and isinstance(event, _COMMANDS)):
+            _ABOUT_A_CHILD[type(event)](turn, child, event)
+    turn.advance()
+    return turn.result()
 
 
 def validate(group: Group) -> None:
     """Assert what holds between any two events. For tests."""
     names = [child.name for child in group.children]
     assert len(names) == len(set(names)), names
-    live = [child.name for child in group.children if child.slot in _LIVE]
+    slots = {child.name: child.slot for child in group.children}
     if group.phase == "down":
-        assert not live, f"a closed group has live children {live}"
+        assert not [name for name in names if slots[name] in LIVE], f"closed with live children: {slots}"
         assert not group.plan, group.plan
     if group.phase == "closing":
         assert group.plan[-1:] == (("close", ""),), group.plan
-    for child in group.children:
-        if child.slot in ("waiting", "parked", "starting"):
-            assert child.wanted, f"{child.name} is {child.slot} though nobody wants it"
+    if group.phase in ("down", "closing"):
+        waits = [name for name in names if slots[name] in ("waiting", "parked", "held")]
+        assert not waits, f"a group that is {group.phase} has a timer or a gate for {waits}"
+    else:
+        for child in group.children:
+            idle = child.slot not in ("waiting", "parked", "starting", "held")
+            assert child.wanted or idle, f"{child.name} is {child.slot} though nobody wants it"
+    assert group.phase in ("down", "closing") or len(group.window) <= group.spec.intensity, group.window
+    assert len(group.plan) == len(set(group.plan)), group.plan
+    for verb, name in group.plan:
+        if verb == "ripe":
+            assert slots.get(name) in ("waiting", "parked", "down"), f"the plan waits for {name}, {slots}"
 
 
-class _Turn:
-    """One event's worth of work on a copy of the group."""
+# Life of the group.
 
-    def __init__(self, group: Group, now: float) -> None:
-        self.now = now
-        self.spec = group.spec
-        self.children = {child.name: child for child in group.children}
-        self.phase = group.phase
-        self.window = group.window
-        self.plan = list(group.plan)
-        self.reason = group.reason
-        self.out: list[Instruction] = []
 
-    def take(self, event: Event) -> tuple[Group, tuple[Instruction, ...]]:
-        """Apply the event, then move the plan on as far as it goes."""
-        match event:
-            case Begin():
-                self._begin()
-            case Close(reason):
-                self._close(reason)
-            case Ready(name) if name in self.children:
-                self._ready(self.children[name])
-            case Ended() if event.child in self.children:
-                self._ended(self.children[event.child], event)
-            case Due(name) if name in self.children:
-                self._due(self.children[name])
-            case Expired(name) if name in self.children:
-                self._expired(name)
-            case Start(name) if name in self.children:
-                self._start(self.children[name])
-            case Stop(name) if name in self.children:
-                self._stop(self.children[name])
-            case Restart(name) if name in self.children:
-                self._restart(self.children[name])
-            case _:
-                pass
-        self._advance()
-        group = Group(
-            spec=self.spec,
-            children=tuple(self.children.values()),
-            phase=self.phase,
-            window=self.window,
-            plan=tuple(self.plan),
-            reason=self.reason,
-        )
-        return group, tuple(self.out)
+def _begin(turn: Turn, _: Begin) -> None:
+    """Start all wanted children in order. Nothing is left of an earlier life but the operator's will."""
+    if turn.phase != "down":
+        return
+    turn.phase, turn.window, turn.reason = "opening", (), ""
+    for child in list(turn.children.values()):
+        if child.by_hand:
+            turn.settle(child.name, "removed")
+    if turn.written:
+        made = {child.name: child for child in turn.written}
+        turn.children = {name: turn.children.get(name, child) for name, child in made.items()}
+    for name in turn.children:
+        turn.put(
+            name, slot="down", failures=0, up_since=None, again=False, manual=False, leaving=False,
+            retry_at=None,
+        )  # fmt: skip
+    turn.plan = [("start", name) for name in turn.children]
+    turn.plan.append(("opened", ""))
+    if turn.spec.strategy == "simple_one_for_one":
+        for name, child in list(turn.children.items()):
+            if child.wanted:
+                turn.launch_step(name)
 
-    # The plan.
 
-    def _put(self, name: str, slot: Slot) -> None:
-        self.children[name] = replace(self.children[name], slot=slot)
+def _close(turn: Turn, event: Close) -> None:
+    turn.begin_close(event.reason)
 
-    def _launch(self, name: str) -> None:
-        self._put(name, "starting")
-        self.out.append(StartChild(name))
 
-    def _halt(self, name: str) -> None:
-        self._put(name, "stopping")
-        self.out.append(StopChild(name))
+# News of a child.
 
-    def _settle(self, name: str, slot: Slot) -> None:
-        """Leave the child without a process. A temporary one is forgotten for good."""
-        child = self.children[name]
-        if child.restart == "temporary" and slot != "ignored" and self.phase != "closing":
-            slot_shown: Slot | str = "removed"
-            del self.children[name]
-        else:
-            slot_shown = slot
-            self.children[name] = replace(child, slot=slot, again=False, manual=False, up_since=None)
-        self.out.append(Settle(name, slot_shown))  # type: ignore[arg-type]
 
-    def _advance(self) -> None:
-        """Do the plan's steps until one has to be waited for."""
-        while self.plan:
-            verb, name = self.plan[0]
-            if verb == "opened":
-                self._open()
-            elif verb == "close":
-                self.phase = "down"
-                self.out.append(Closed(self.reason))
-                self.plan.clear()
-                return
-            elif name in self.children and not self._did(verb, self.children[name]):
-                return
-            if self.plan and self.plan[0] == (verb, name):
-                self.plan.pop(0)
+def _ready(turn: Turn, child: Child, _: Ready) -> None:
+    if child.slot == "starting":
+        turn.put(child.name, slot="up", up_since=turn.now, manual=False)
 
-    def _did(self, verb: Verb, child: Child) -> bool:
-        """Begin a step, or find it done."""
-        if verb == "stop":
-            if child.slot in ("waiting", "parked"):
-                self._settle(child.name, "down")
-                return True
-            if child.slot in ("up", "starting"):
-                self._halt(child.name)
-            return child.slot not in _LIVE
-        if not child.wanted or child.slot in ("up", "failed", "ignored"):
-            return True
-        if child.slot in ("down", "done"):
-            self._launch(child.name)
-            if self.phase == "opening" and child.hold_s != float("inf"):
-                self.out.append(Hold(child.name, child.hold_s))
-        return False
 
-    def _open(self) -> None:
-        if self.phase == "opening":
-            self.phase = "open"
-            self.out.append(Opened())
-        self.plan = [entry for entry in self.plan if entry[0] != "opened"]
+def _held(turn: Turn, child: Child, _: Held) -> None:
+    """A gate is shut: who asked for the start by hand has his answer, and it will be tried for good."""
+    if child.slot == "stopping" or turn.phase == "closing":
+        _stopped(turn, child)
+    elif child.slot == "starting":
+        turn.put(child.name, slot="held", up_since=None, manual=False)
 
-    # Life of the group.
 
-    def _begin(self) -> None:
-        if self.phase != "down":
-            return
-        self.phase, self.window, self.reason = "opening", (), ""
-        for name, child in self.children.items():
-            self.children[name] = replace(
-                child, slot="down", failures=0, up_since=None, again=False, manual=False
-            )
-        self.plan = [("start", name) for name in self.children]
-        self.plan.append(("opened", ""))
+def _released(turn: Turn, child: Child, _: Released) -> None:
+    if child.slot == "held" and turn.runs:
+        turn.put(child.name, slot="down")
+        if ("start", child.name) not in turn.plan:  # else the plan comes to it
+            turn.launch(child.name)
 
-    def _close(self, reason: Reason) -> None:
-        if self.phase in ("down", "closing"):
-            return
-        self.phase, self.reason = "closing", reason
-        order = list(reversed(self.children))
-        self.plan = [("stop", name) for name in order]
-        self.plan.append(("close", ""))
-        if self.spec.parallel_stop or self.spec.strategy == "simple_one_for_one":
-            for name in order:
-                if self.children[name].slot in ("up", "starting"):
-                    self._halt(name)
 
-    # News of a child.
+def _ended(turn: Turn, child: Child, event: Ended) -> None:
+    if child.slot not in LIVE:
+        return
+    clean = event.verdict == "normal" and child.restart != "permanent"
+    not_started = child.slot == "starting" and event.verdict in ("normal", "abnormal", "fatal") and not clean
+    if child.slot == "stopping" or turn.phase == "closing":
+        _stopped(turn, child)
+    elif event.verdict == "ignored":
+        turn.settle(child.name, "ignored")
+    elif child.manual and not_started:
+        _start_failed(turn, child, fatal=event.verdict == "fatal")
+    elif child.abort and not_started and turn.phase == "opening":
+        turn.settle(child.name, "failed" if event.verdict == "fatal" else "down")
+        turn.begin_close("abort")
+    elif event.verdict == "fatal":
+        _block_later(turn, child.name)
+        turn.settle(child.name, "failed")
+        _auto_shutdown(turn, child)
+    elif event.verdict == "planned" and not _spent(turn, child, event.spare_s):
+        turn.put(child.name, spared_at=turn.now, up_since=None)
+        turn.launch(child.name)
+    elif child.restart == "temporary" or clean:
+        turn.settle(child.name, "done")
+        _auto_shutdown(turn, child)
+    else:
+        _count(turn, child, event.luck)
 
-    def _ready(self, child: Child) -> None:
-        if child.slot == "starting":
-            self.children[child.name] = replace(child, slot="up", up_since=self.now, manual=False)
 
-    def _ended(self, child: Child, event: Ended) -> None:
-        if child.slot not in _LIVE:
-            return
-        if child.slot == "stopping" or self.phase == "closing":
-            if child.again and child.wanted and self.phase != "closing":
-                self.children[child.name] = replace(child, again=False)
-                self._launch(child.name)
-            else:
-                self._settle(child.name, "down")
-        elif event.verdict == "ignored":
-            self._settle(child.name, "ignored")
-        elif event.verdict == "fatal":
-            self._block_later(child.name)
-            self._settle(child.name, "failed")
-        elif event.verdict == "planned" and not self._spent(child, event.spare_s):
-            self.children[child.name] = replace(child, spared_at=self.now)
-            self._launch(child.name)
-        elif child.restart == "temporary" or (child.restart == "transient" and event.verdict == "normal"):
-            self._settle(child.name, "done")
-            self._auto_shutdown(child)
-        elif child.manual:
-            self.children[child.name] = replace(child, wanted=False)
-            self._settle(child.name, "down")
-        elif child.abort and child.slot == "starting" and self.phase == "opening":
-            self._settle(child.name, "down")
-            self._close("abort")
-        else:
-            self._count(child, event.luck)
+def _stopped(turn: Turn, child: Child) -> None:
+    """It ended because it was told to."""
+    name = child.name
+    if not (child.again and child.wanted) or turn.phase == "closing":
+        turn.settle(name, "down")
+        turn.park_with(name)
+    elif ("start", name) in turn.plan[1:]:  # the plan comes to it
+        turn.settle(name, "down", keep=True)
+    else:
+        if ("renew", name) in turn.plan:
+            turn.plan.insert(0, ("start", name))
+        turn.plan = [entry for entry in turn.plan if entry not in (("renew", name), ("stop", name))]
+        turn.put(name, again=False, up_since=None)
+        turn.launch(name)
 
-    def _spent(self, child: Child, spare_s: float) -> bool:
-        return child.spared_at is not None and self.now - child.spared_at < spare_s
 
-    def _block_later(self, name: str) -> None:
-        """Under rest_for_one, later siblings need the one that failed for good: they go and stay down."""
-        if self.spec.strategy != "rest_for_one":
-            return
-        later = self._restart_set(name)[1:]
-        stops: list[tuple[Verb, str]] = [
-            ("stop", other) for other in reversed(later) if self.children[other].slot in _LIVE
-        ]
-        rest = [entry for entry in self.plan if entry[1] not in later]
-        self.plan = stops + rest
+def _start_failed(turn: Turn, child: Child, *, fatal: bool) -> None:
+    """A start by hand leaves things as they were: no retry, not counted."""
+    turn.forgo(child.name)
+    turn.put(child.name, wanted=child.prior_wanted)
+    slot = "failed" if fatal and child.prior_slot != "removed" else child.prior_slot
+    turn.settle(child.name, slot, keep=True)
 
-    def _auto_shutdown(self, child: Child) -> None:
-        if not child.significant or self.spec.auto_shutdown == "never":
-            return
-        others = [other for other in self.children.values() if other.significant and other.name != child.name]
-        active = any(other.slot in (*_LIVE, "waiting") for other in others)
-        if self.spec.auto_shutdown == "any_significant" or not active:
-            self._close("auto_shutdown")
 
-    # Restarting.
+def _spent(turn: Turn, child: Child, spare_s: float) -> bool:
+    return child.spared_at is not None and turn.now - child.spared_at < spare_s
 
-    def _count(self, child: Child, luck: float) -> None:
-        """Count a decision to restart; the (intensity+1)-th within the period is one too many."""
-        recent = tuple(at for at in self.window if self.now - at <= self.spec.period_s)
-        self.window = (*recent, self.now)
-        stable = child.up_since is not None and self.now - child.up_since >= child.backoff.reset_after_s
-        failures = 1 if stable else child.failures + 1
-        child = replace(child, failures=failures, up_since=None, manual=False)
-        self.children[child.name] = child
-        if len(self.window) <= self.spec.intensity:
-            self._put(child.name, "waiting")
-            self.out.append(Wait(child.name, delay_s(child.backoff, failures, luck), failures))
-            self._plan_group_restart(child.name)
-        elif self.spec.on_limit == "park":
-            self._put(child.name, "parked")
-            self.out.append(Park(child.name, self.spec.park_retry_s * (1.0 + PARK_JITTER * luck)))
-            self._plan_group_restart(child.name)
-            self._open()  # parking must not keep later groups waiting
-        else:
-            self._settle(child.name, "down")
-            self._close("intensity")
 
-    def _restart_set(self, name: str) -> list[str]:
-        names = list(self.children)
-        if self.spec.strategy == "one_for_all":
-            return names
-        if self.spec.strategy == "rest_for_one":
-            return names[names.index(name) :]
-        return [name]
+def _block_later(turn: Turn, name: str) -> None:
+    """Under rest_for_one, later siblings need the one that failed for good: they go and stay down."""
+    if turn.spec.strategy != "rest_for_one":
+        return
+    later = turn.restart_set(name)[1:]
+    there = (*LIVE, "waiting", "parked", "held")
+    stops = [("stop", other) for other in reversed(later) if turn.children[other].slot in there]
+    turn.plan = [*stops, *(entry for entry in turn.plan if entry[1] not in later)]  # type: ignore[list-item]
 
-    def _plan_group_restart(self, name: str) -> None:
-        """Under a group strategy: stop the others of the set in reverse, then start the set in order.
 
-        The start of the failed child waits for its delay, and all after it wait for it. A restart that was
-        already under way is absorbed: its children are in this set, or stay behind it.
-        """
-        members = self._restart_set(name)
-        if self.spec.strategy not in ("one_for_all", "rest_for_one"):
-            if self.phase == "opening" and self.children[name].slot == "parked":
-                self.plan = [entry for entry in self.plan if entry != ("start", name)]
-            return
-        steps: list[tuple[Verb, str]] = [
-            ("stop", other)
-            for other in reversed(members)
-            if other != name and self.children[other].slot in _LIVE
-        ]
-        steps.append(("start", name))
-        steps += (
-            [("start", other) for other in members if other != name]
-            if self.spec.strategy == "rest_for_one"
-            else []
-        )
-        if self.spec.strategy == "one_for_all":
-            steps = steps[:-1] + [("start", other) for other in members]
-        self.plan = steps + [entry for entry in self.plan if entry[1] not in members]
+def _auto_shutdown(turn: Turn, child: Child) -> None:
+    """A significant child ended by itself, for good: the group may have lost its purpose."""
+    if not child.significant or turn.spec.auto_shutdown == "never":
+        return
+    others = [other for other in turn.children.values() if other.significant and other.name != child.name]
+    if turn.spec.auto_shutdown == "any_significant" or not any(_active(turn, other) for other in others):
+        turn.begin_close("auto_shutdown")
 
-    def _due(self, child: Child) -> None:
-        if child.slot == "parked":
-            self.window = ()
-        elif child.slot != "waiting":
-            return
-        if (
-            self.plan
-            and self.spec.strategy in ("one_for_all", "rest_for_one")
-            and self.plan[0] != ("start", child.name)
-        ):
-            self._put(child.name, "down")  # the plan comes to it
-        else:
-            self._launch(child.name)
 
-    def _expired(self, name: str) -> None:
-        """Let the others go on: later groups always, later siblings where order carries no meaning."""
-        if self.plan and self.plan[0] == ("start", name) and self.children[name].slot != "up":
-            if self.spec.strategy not in ("one_for_all", "rest_for_one"):
-                self.plan.pop(0)
-            self._open()
+def _active(turn: Turn, child: Child) -> bool:
+    """Whether it runs or will: OTP's slot is a pid or `restarting`, or the start has not come to it yet."""
+    to_come = child.slot == "down" and child.wanted and ("start", child.name) in turn.plan
+    return to_come or child.slot in (*LIVE, "waiting", "parked", "held")
 
-    # Commands.
 
-    def _start(self, child: Child) -> None:
-        self.children[child.name] = child = replace(child, wanted=True)
-        if child.slot in _LIVE or self.phase not in ("opening", "open"):
-            return
-        self.children[child.name] = replace(child, manual=child.slot not in ("waiting", "parked"))
-        self._launch(child.name)
+# Restarting.
 
-    def _stop(self, child: Child) -> None:
-        self.children[child.name] = child = replace(child, wanted=False, again=False)
-        if child.slot in ("up", "starting"):
-            self._halt(child.name)
-        elif child.slot != "stopping":
-            self._settle(child.name, "down")
-        if self.spec.strategy in ("one_for_all", "rest_for_one") and self.plan[:1] == [("start", child.name)]:
-            self.plan = [entry for entry in self.plan if entry[0] != "start"]  # later ones stay down with it
 
-    def _restart(self, child: Child) -> None:
-        self.children[child.name] = child = replace(child, wanted=True, again=child.slot in _LIVE)
-        if child.slot in ("up", "starting"):
-            self._halt(child.name)
-        elif child.slot != "stopping" and self.phase in ("opening", "open"):
-            self._launch(child.name)
+def _count(turn: Turn, child: Child, luck: float) -> None:
+    """Count a decision to restart; the (intensity+1)-th within the period is one too many."""
+    turn.window = (*recent(turn.window, turn.now, turn.spec.period_s), turn.now)
+    stable = child.up_since is not None and turn.now - child.up_since >= child.backoff.reset_after_s
+    failures = 1 if stable else child.failures + 1
+    name = child.name
+    turn.put(name, failures=failures, up_since=None, manual=False)
+    if len(turn.window) <= turn.spec.intensity:
+        turn.put(name, slot="waiting")
+        turn.out.append(Wait(name, delay_s(child.backoff, failures, luck), failures))
+        if turn.coupled:
+            turn.regroup(name)
+    elif turn.spec.on_limit == "park":
+        _park(turn, name, park_delay_s(turn.spec.park_retry_s, luck))
+    else:
+        turn.settle(name, "down")
+        turn.begin_close("intensity")
+
+
+def _park(turn: Turn, name: str, delay_s: float) -> None:
+    """Give up on the child for a while, with its set, and on nobody else.
+
+    The failures that led here are spent: a sibling that fails once in the meantime is not parked for them.
+    """
+    turn.window = ()
+    turn.put(name, slot="parked", retry_at=turn.now + delay_s)
+    turn.out.append(Park(name, delay_s))
+    if turn.coupled:
+        turn.regroup(name)
+        for other in turn.restart_set(name):
+            turn.park_with(other)
+    else:
+        turn.plan = [entry for entry in turn.plan if entry != ("start", name)]
+    turn.open()  # parking must not keep later groups waiting
+
+
+def _due(turn: Turn, child: Child, _: Due) -> None:
+    if not turn.runs or child.slot not in ("waiting", "parked"):
+        return
+    follows = turn.coupled and child.slot == "parked" and ("ripe", child.name) not in turn.plan
+    if not (follows and ("start", child.name) in turn.plan):  # else it is started after the one it follows
+        turn.retry(child)
+
+
+def _expired(turn: Turn, child: Child, _: Expired) -> None:
+    """Let the others go on: later groups always, later siblings where order carries no meaning."""
+    waited_for = ("start", child.name) in turn.plan and child.slot != "up"
+    if waited_for and not turn.coupled and not (child.slot == "held" and child.blocking):
+        turn.plan = [entry for entry in turn.plan if entry != ("start", child.name)]
+    if waited_for:
+        turn.open()
+
+
+_COMMANDS = (Start, Stop, Restart, Remove, Reset)
+
+_ABOUT_THE_GROUP: dict[type, Callable[[Turn, Any], None]] = {
+    Begin: _begin,
+    Close: _close,
+    Add: orders.add,
+    Reshape: reshape,
+}
+
+_ABOUT_A_CHILD: dict[type, Callable[[Turn, Child, Any], None]] = {
+    Ready: _ready,
+    Ended: _ended,
+    Due: _due,
+    Expired: _expired,
+    Held: _held,
+    Released: _released,
+    Start: orders.start,
+    Stop: orders.stop,
+    Restart: orders.restart,
+    Remove: orders.remove,
+    Reset: orders.reset,
+}

@@ -16,6 +16,7 @@ from daedalus.kernel.lifecycle import (
     classify,
     diagram,
     step,
+    verdict,
 )
 
 SETTLED = ("stopped", "backoff", "done", "failed", "ignored")
@@ -96,10 +97,48 @@ def test_no_history_spawns_twice_without_an_exit_in_between(history: list[str]) 
         ),
         (Exit(state="draining", code=0, left_for="memory", detail="soft"), ("memory", "memory soft")),
         (Exit(state="running"), ("abnormal", "exit status unknown")),
+        (Exit(state="running", signal="SIGKILL", oom=True), ("oom", "oom")),
+        (
+            Exit(state="draining", signal="SIGKILL", oom=True, left_for="memory", detail="soft"),
+            ("oom", "oom"),
+        ),
+        (Exit(state="draining", signal="SIGKILL", oom=True, requested=True), ("requested", "SIGKILL")),
+        (Exit(state="running", signal="SIGSEGV", oom=True), ("abnormal", "SIGSEGV")),
+        (
+            Exit(state="killing", signal="SIGKILL", oom=True, killed_for="memory", detail="hard"),
+            ("memory", "memory hard"),
+        ),
     ],
 )
 def test_exits_are_classified(exit_: Exit, expected: tuple[str, str]) -> None:
     assert classify(exit_) == expected
+
+
+@pytest.mark.parametrize(
+    ("class_", "message", "planned", "expected"),
+    [
+        ("normal", "exit 0", None, ("normal", 0.0)),
+        ("requested", "exit 1", None, ("normal", 0.0)),
+        ("normal", "exit 0", "normal", ("ignored", 0.0)),
+        ("abnormal", "exit 1", None, ("abnormal", 0.0)),
+        ("hung", "hung 12.0s", None, ("abnormal", 0.0)),
+        ("oom", "oom", None, ("abnormal", 0.0)),
+        ("memory", "memory hard", None, ("abnormal", 0.0)),
+        ("memory", "memory soft", "memory", ("planned", 7.0)),
+        ("recycle", "exit 75", None, ("planned", 60.0)),
+        ("fatal", "exit 78", None, ("fatal", 0.0)),
+        ("spawn_error", "ENOENT: /x", None, ("fatal", 0.0)),
+        ("spawn_error", "EAGAIN: fork", None, ("abnormal", 0.0)),
+    ],
+)
+def test_verdicts_follow_the_class_and_memory_has_its_own_interval(
+    class_: str, message: str, planned: str | None, expected: tuple[str, float]
+) -> None:
+    assert verdict(class_, message, planned, memory_spare_s=7.0) == expected
+
+
+def test_a_gate_that_shuts_again_before_the_start_holds_on() -> None:
+    assert step("held", "hold") == ("held", ())
 
 
 def test_the_page_of_the_table_is_the_one_the_table_makes() -> None:

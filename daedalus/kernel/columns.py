@@ -9,10 +9,10 @@ import time
 from datetime import datetime
 from typing import Any
 
-__all__ = ["columns", "parse"]
+__all__ = ["columns", "parse", "safe"]
 
 _BLOCKS = ("exception", "stderr_tail")  # many lines: indented below
-_NAMED = ("event", "at", "actor", *_BLOCKS)
+_NAMED = ("event", "timestamp", "at", "actor", *_BLOCKS)
 _INDENT = "    "
 
 
@@ -30,15 +30,15 @@ def parse(text: str) -> dict[str, Any] | None:
 def columns(event: dict[str, Any]) -> str:
     r"""Return an event as one line, and one more for each line of a traceback.
 
-    >>> columns({"event": "actor_ready", "at": "?", "actor": "g/a", "generation": 2})[9:]
+    >>> columns({"event": "actor_ready", "timestamp": "?", "actor": "g/a", "generation": 2})[9:]
     'actor_ready              g/a generation=2'
     """
-    words = [f"{_clock(event.get('at'))} {_safe(str(event['event'])):<24}"]
+    words = [f"{_clock(event.get('timestamp', event.get('at')))} {safe(str(event['event'])):<24}"]
     if event.get("actor"):
-        words.append(_safe(str(event["actor"])))
-    words += [f"{_safe(key)}={_value(value)}" for key, value in event.items() if _worth(key, value)]
+        words.append(safe(str(event["actor"])))
+    words += [f"{safe(key)}={_value(value)}" for key, value in event.items() if _worth(key, value)]
     head = " ".join(words).rstrip()
-    return "\n".join([head, *(_INDENT + _safe(line) for key in _BLOCKS for line in _lines(event.get(key)))])
+    return "\n".join([head, *(_INDENT + safe(line) for key in _BLOCKS for line in _lines(event.get(key)))])
 
 
 def _worth(key: str, value: Any) -> bool:
@@ -60,9 +60,9 @@ def _clock(at: Any) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
-        return f'"{_safe(value)}"' if " " in value else _safe(value)
+        return f'"{safe(value)}"' if " " in value else safe(value)
     try:
-        return _safe(json.dumps(value, default=str, ensure_ascii=False))
+        return safe(json.dumps(value, default=str, ensure_ascii=False))
     except (ValueError, RecursionError):
         return "?"
 
@@ -73,7 +73,8 @@ def _lines(block: Any) -> list[str]:
     return [str(line) for line in block] if isinstance(block, list) else []
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Return a text as one line that a terminal shows and does not obey: what is not printable is escaped."""
     text = text.expandtabs(4)
     if text.isprintable():
         return text

@@ -1,32 +1,32 @@
-"""What actors print: read from their pipes, kept in a ring per actor, forwarded to our standard error.
+"""What actors print: read from their pipes and kept in a ring per actor; `forward` passes it on.
 
-A full pipe stops the actor that writes to it, so pipes are always read; what cannot be forwarded at once
-waits in a bounded backlog, and what does not fit there is dropped, oldest first, and counted.
+A full pipe stops the actor that writes to it, so pipes are always read and are as large as the kernel lets
+them be; how much is read in one turn of the loop is bounded, so that one actor's flood is no other's drought.
 """
 
 import asyncio
 import contextlib
-import json
+import fcntl
 import os
-import select
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar, Self
 
 import msgspec
 
-from daedalus.kernel.columns import columns, parse
+from daedalus.kernel.forward import BACKLOG_LINES, Forwarder
 
-__all__ = ["Forwarder", "Line", "Pipe", "Ring"]
+__all__ = ["BACKLOG_LINES", "Forwarder", "Line", "Pipe", "Ring"]
 
 RING_LINES = 256
 RING_BYTES = 64 * 1024
 LINE_MAX = 16 * 1024  # bytes; a longer line is split and marked
 TAIL_LINES = 20
-READ_BUDGET = 64 * 1024  # bytes per pipe and turn of the loop
-BACKLOG_LINES = 4096
-_ATOMIC = 4096  # a pipe that polls writable takes this much without blocking
-_RETRY_S = 0.05
+READ_BUDGET = 16 * 1024  # bytes per pipe and turn of the loop
+PIPE_BYTES = 1 << 20
+LARGE_PIPES_MAX = (
+    32  # half of what the kernel lets one user have (pipe-user-pages-soft) before it gives crumbs
+)
 _SPLIT_MARK = "…"
 
 
@@ -54,9 +54,9 @@ class Ring:
         self.count += 1
         line = Line(self.count, ts, generation, stream, text)
         self.lines.append(line)
-        self._bytes += len(text)
+        self._bytes += _size(text)
         while len(self.lines) > RING_LINES or (self._bytes > RING_BYTES and len(self.lines) > 1):
-            self._bytes -= len(self.lines.popleft().text)
+            self._bytes -= _size(self.lines.popleft().text)
         return line
 
     def stderr_tail(self, generation: int) -> list[str]:
@@ -66,18 +66,65 @@ class Ring:
         ]
         return found[-TAIL_LINES:]
 
+    def dump(self) -> bytes:
+        """Return what the next image of this supervisor must know."""
+        return msgspec.json.encode(_Kept(count=self.count, lines=list(self.lines)))
+
+    def load(self, data: bytes) -> None:
+        """Go on where the image before left off: its lines, then the next number.
+
+        Raises:
+            msgspec.DecodeError: `data` is not from `dump`.
+        """
+        kept = msgspec.json.decode(data, type=_Kept)
+        self.count, self.lines = kept.count, deque(kept.lines)
+        self._bytes = sum(_size(line.text) for line in self.lines)
+
+
+class _Kept(msgspec.Struct):
+    """What one image of the supervisor leaves to the next."""
+
+    count: int
+    lines: list[Line]
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
 
 class Pipe:
     """The reading end of one stream of one process, on the loop."""
 
+    _large: ClassVar[int] = 0  # of all pipes
+
     def __init__(self, printed: Callable[[str], None]) -> None:
         """Make the pipe and begin to read. `printed` gets each line; `writer` is the other end."""
-        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)
+        reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        if Pipe._large < LARGE_PIPES_MAX:
+            with contextlib.suppress(OSError):  # not allowed to: it works as it is
+                fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._begin(reader, b"", printed)
+
+    @classmethod
+    def adopt(cls, fd: int, rest: bytes, printed: Callable[[str], None]) -> Self:
+        """Go on reading what an earlier image of this process let go with `release`."""
+        self = cls.__new__(cls)
+        self.writer = -1
+        self._begin(fd, rest, printed)
+        return self
+
+    def _begin(self, reader: int, rest: bytes, printed: Callable[[str], None]) -> None:
+        self._reader = reader
         self._printed = printed
-        self._rest = b""
-        self._open = True
-        asyncio.get_running_loop().add_reader(self._reader, self._read)
+        self._rest = rest
+        self._open = reader >= 0
+        self._is_large = False
+        if self._open:
+            os.set_inheritable(reader, False)
+            os.set_blocking(reader, False)
+            self._is_large = fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) >= PIPE_BYTES
+            Pipe._large += self._is_large
+            asyncio.get_running_loop().add_reader(reader, self._read)
 
     def _read(self) -> None:
         try:
@@ -92,16 +139,22 @@ class Pipe:
     def _take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._tell(line)
-        while len(self._rest) >= LINE_MAX:
-            self._printed(self._rest[:LINE_MAX].decode("utf-8", "replace") + _SPLIT_MARK)
-            self._rest = self._rest[LINE_MAX:]
+            self._tell(line.removesuffix(b"\r"))
+        while len(self._rest) > LINE_MAX:
+            self._rest = self._tell_part(self._rest)
 
     def _tell(self, line: bytes) -> None:
         while len(line) > LINE_MAX:
-            self._printed(line[:LINE_MAX].decode("utf-8", "replace") + _SPLIT_MARK)
-            line = line[LINE_MAX:]
+            line = self._tell_part(line)
         self._printed(line.decode("utf-8", "replace"))
+
+    def _tell_part(self, line: bytes) -> bytes:
+        """Tell the first LINE_MAX bytes, no character cut in two, and return what is left."""
+        end = LINE_MAX
+        while end > LINE_MAX - 3 and line[end] & 0xC0 == 0x80:  # within a character of UTF-8
+            end -= 1
+        self._printed(line[:end].decode("utf-8", "replace") + _SPLIT_MARK)
+        return line[end:]
 
     def close_writer(self) -> None:
         """Close our copy of the writing end, once the process has its own."""
@@ -110,97 +163,56 @@ class Pipe:
             self.writer = -1
 
     def drain(self) -> None:
-        """Read what is there, so that an exit is told after the last line."""
+        """Read what is there, so that an exit is told after the last line.
+
+        Not more than a pipe holds: somebody who still writes would keep us here for ever. `finish` does the
+        same without holding up the loop.
+        """
+        left = PIPE_BYTES
         with contextlib.suppress(BlockingIOError):
-            while self._open and (data := os.read(self._reader, READ_BUDGET)):
+            while self._open and left > 0 and (data := os.read(self._reader, READ_BUDGET)):
+                left -= len(data)
                 self._take(data)
+
+    async def finish(self) -> None:
+        """Read what is there, turn by turn, and close: the last line is told when this returns."""
+        left = PIPE_BYTES
+        if self._open:
+            asyncio.get_running_loop().remove_reader(self._reader)
+        with contextlib.suppress(BlockingIOError):
+            while self._open and left > 0 and (data := os.read(self._reader, READ_BUDGET)):
+                left -= len(data)
+                self._take(data)
+                await asyncio.sleep(0)
+        self.close()
+
+    def release(self) -> tuple[int, bytes]:
+        """Let go of the reading end for the next image of this process.
+
+        Returns:
+            The descriptor, which an exec leaves open now, -1 when the pipe had ended; and the beginning of
+            a line whose end has not come yet.
+        """
+        fd, rest = (self._reader if self._open else -1), self._rest
+        self.close_writer()
+        if self._open:
+            self._let_go()
+            os.set_inheritable(fd, True)
+        self._rest = b""
+        return fd, rest
+
+    def _let_go(self) -> None:
+        self._open = False
+        Pipe._large -= self._is_large
+        asyncio.get_running_loop().remove_reader(self._reader)
 
     def close(self) -> None:
         """Stop reading. A line without an end is a line all the same."""
         self.close_writer()
         if not self._open:
             return
-        self._open = False
-        asyncio.get_running_loop().remove_reader(self._reader)
+        self._let_go()
         os.close(self._reader)
         if self._rest:
             self._tell(self._rest)
             self._rest = b""
-
-
-class Forwarder:
-    """Writes lines to a descriptor that may be slow, without ever blocking the loop."""
-
-    def __init__(self, fd: int, *, people: bool = False) -> None:
-        """Forward to `fd`. It is left in the mode it is in: it may be shared with a shell.
-
-        Args:
-            fd: where to write.
-            people: somebody reads it on a terminal: columns in place of JSON.
-        """
-        self._fd = fd
-        self._people = people
-        self._backlog: deque[bytes] = deque()
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._handle: asyncio.TimerHandle | None = None
-        self.dropped = 0
-
-    def actor_line(self, actor: str, line: Line) -> bool:
-        """Forward what an actor printed: events as they are, anything else as an event around it.
-
-        Returns:
-            False when an older line had to be dropped for it.
-        """
-        said = parse(line.text)
-        if said is None:
-            return self.event("actor_printed", at=line.ts, actor=actor, stream=line.stream, line=line.text)
-        return self.write(columns({"actor": actor, **said}) if self._people else line.text)
-
-    def event(self, name: str, **values: Any) -> bool:
-        """Write one event: a JSON line, or columns for people."""
-        event = {"event": name, **values}
-        if self._people:
-            return self.write(columns(event))
-        return self.write(json.dumps(event, default=str, ensure_ascii=False))
-
-    def write(self, text: str) -> bool:
-        """Write one line, now or soon. False: an older line was dropped for it."""
-        kept = True
-        if len(self._backlog) >= BACKLOG_LINES:
-            self._backlog.popleft()
-            self.dropped += 1
-            kept = False
-        self._backlog.append(text.encode("utf-8", "replace") + b"\n")
-        self._flush()
-        return kept
-
-    def _flush(self) -> None:
-        while self._backlog:
-            events = self._poll.poll(0)
-            if not events:
-                if self._handle is None:
-                    self._handle = asyncio.get_running_loop().call_later(_RETRY_S, self._retry)
-                return
-            data = self._backlog[0]
-            try:
-                written = os.write(self._fd, data[:_ATOMIC])
-            except OSError:  # nobody reads any more
-                self.dropped += len(self._backlog)
-                self._backlog.clear()
-                return
-            if written == len(data):
-                self._backlog.popleft()
-            else:
-                self._backlog[0] = data[written:]
-
-    def _retry(self) -> None:
-        self._handle = None
-        self._flush()
-
-    def close(self) -> None:
-        """Write what can be written and forget the rest."""
-        self._flush()
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daedalus.kernel.columns import columns, parse
+from daedalus.kernel.columns import columns, parse, safe
+from daedalus.kernel.lines import dump, escape, level_of, stamp
 from daedalus.kernel.logs import Forwarder, Line
 
 VALUES = st.recursive(
@@ -49,9 +50,7 @@ def test_a_traceback_is_indented_below() -> None:
 
 
 def test_a_line_of_an_actor_is_shown_like_the_supervisors_own() -> None:
-    line = (
-        '{"event": "writer_started", "actor": "g/a", "at": "2026-02-03T14:05:06Z", "level": "info", "n": 1}'
-    )
+    line = '{"event": "writer_started", "actor": "g/a", "timestamp": "2026-02-03T14:05:06Z", "n": 1}'
     assert forwarded(line, people=True)[8:] == " writer_started           g/a n=1\n"
     assert forwarded(line, people=False) == line + "\n"
 
@@ -63,11 +62,18 @@ def test_a_line_of_an_actor_is_shown_like_the_supervisors_own() -> None:
 )  # fmt: skip
 def test_what_is_no_event_is_wrapped_and_breaks_nothing(text: str) -> None:
     told = json.loads(forwarded(text, people=False))
-    assert told == {"event": "actor_printed", "at": AT, "actor": "g/a", "stream": "stderr", "line": text}
-    assert forwarded(text, people=True).startswith("14:05:06 actor_printed            g/a stream=stderr")
+    head = {"event": "actor_printed", "timestamp": stamp(AT), "level": "info", "actor": "g/a"}
+    assert told == {**head, "generation": 1, "stream": "stderr", "line": text}
+    assert forwarded(text, people=True).startswith(
+        "14:05:06 actor_printed            g/a generation=1 stream=stderr"
+    )
 
 
-@given(st.dictionaries(st.sampled_from(["at", "actor", "level", "exception", "stderr_tail", "x"]), VALUES))
+@given(
+    st.dictionaries(
+        st.sampled_from(["timestamp", "at", "actor", "level", "exception", "stderr_tail", "x"]), VALUES
+    )
+)
 def test_any_event_becomes_printable_lines(values: dict[str, Any]) -> None:
     lines = columns({"event": "e", **values}).split("\n")
     assert all(line.isprintable() for line in lines)
@@ -82,3 +88,40 @@ def test_any_text_is_an_event_or_none(text: str) -> None:
 def test_nothing_moves_the_cursor_of_the_terminal() -> None:
     assert "\x1b" not in forwarded('{"event": "x\\u001b[2J", "\\u001b": "\\u009b1m"}', people=True)
     assert "\x1b" not in forwarded("\x1b[2Jgone", people=True)
+
+
+def test_json_lines_move_no_cursor_either_and_mean_the_same() -> None:
+    event = '{"event": "x\x9b2J", "why": "\x7f\u2028\u202e", "who": "\U0001f600\u00e9"}\r'
+    shown = forwarded(event, people=False).removesuffix("\n")
+    assert shown.isprintable()
+    assert json.loads(shown) == json.loads(event)
+    for printed in ("\x1b[2Jgone", "10%\r20%", "\x9b2J"):
+        shown = forwarded(printed, people=False).removesuffix("\n")
+        assert shown.isprintable()
+        assert json.loads(shown)["line"] == printed
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_an_event_is_one_printable_line_and_reads_back(values: dict[str, Any]) -> None:
+    line = dump({**values, "event": "e"})
+    assert line.isprintable()
+    assert repr(json.loads(line)) == repr({**values, "event": "e"})
+    spaced = json.dumps({**values, "event": "e"}, ensure_ascii=False, indent=1)
+    assert escape(spaced).isprintable()
+    assert repr(json.loads(escape(spaced))) == repr(json.loads(spaced))
+
+
+@given(st.text())
+def test_safe_text_is_printable_and_what_is_printable_is_left_alone(text: str) -> None:
+    assert safe(text).isprintable()
+    assert not text.isprintable() or safe(text) == text
+
+
+def test_how_grave_an_event_is_depends_on_what_it_is() -> None:
+    assert level_of("tree_started", {}) == "info"
+    assert level_of("actor_hang", {}) == "warning"
+    assert level_of("actor_stuck", {}) == "error"
+    assert [level_of("actor_exit", {"class": name}) for name in ("requested", "abnormal")] == [
+        "info",
+        "warning",
+    ]

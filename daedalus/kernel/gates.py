@@ -11,6 +11,7 @@ given. It only says that looking may be worth it; what is true is asked again ea
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -303,8 +304,8 @@ class _Mounts:
         return self._table >= 0
 
     def _read(self) -> None:
-        if self._epoll.poll(0):
-            self._changed()
+        self._epoll.poll(0)  # finds nothing: the loop's own question has used the condition up
+        self._changed()
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._epoll.fileno())
@@ -320,18 +321,9 @@ class _Routes:
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
         self._socket: socket.socket | None = None
-        try:  # refused where AF_NETLINK is filtered
-            made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        except OSError:
-            return
-        try:
-            made.setblocking(False)
-            made.bind((0, _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_ROUTE))
-        except OSError:
-            made.close()
-            return
-        self._socket = made
-        asyncio.get_running_loop().add_reader(made.fileno(), self._read)
+        with contextlib.suppress(OSError):  # refused where AF_NETLINK is filtered
+            self._socket = _broadcast()
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
 
     @property
     def works(self) -> bool:
@@ -340,12 +332,14 @@ class _Routes:
     def _read(self) -> None:
         if self._socket is None:
             return
-        with contextlib.suppress(BlockingIOError):
-            try:
-                self._socket.recv(_NETLINK_BYTES)  # one per turn: the look is one for all of them
-            except OSError as error:  # ENOBUFS: news was lost, which is news
-                if isinstance(error, BlockingIOError):
-                    return
+        try:
+            self._socket.recv(_NETLINK_BYTES)  # one per turn: the look is one for all of them
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            # Some news was lost, which is news.
         self._look()
 
     def close(self) -> None:
@@ -353,3 +347,15 @@ class _Routes:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+
+def _broadcast() -> socket.socket:
+    """Return a socket on which the kernel tells of every route that comes or goes."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        made.setblocking(False)
+        made.bind((0, _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_ROUTE))
+    except OSError:
+        made.close()
+        raise
+    return made

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.managers import Circus, Daedalus, Manager, Stamps, Supervisord, install, spend
-from bench.tree import cpu_s, pss_mb
+from bench.managers import Circus, Daedalus, Manager, Stamps, Supervisord, install, own_cpu_s, spend
+from bench.tree import pss_mb
 
 SIZES = (12, 50)
 WINDOW_S = 20.0
@@ -44,9 +44,9 @@ def one(manager: Manager, size: int, pids: set[int]) -> dict[str, dict[str, Any]
     manager.wait_answering()
     time.sleep(SETTLE_S)
     pids |= {up.pid for up in ups.values()}
-    before, began = cpu_s(manager.process.pid), time.monotonic()
+    before, began = own_cpu_s(manager.process.pid), time.monotonic()
     time.sleep(WINDOW_S)
-    note("CPU", 100 * (cpu_s(manager.process.pid) - before) / (time.monotonic() - began), "% of a core")
+    note("CPU", 100 * (own_cpu_s(manager.process.pid) - before) / (time.monotonic() - began), "% of a core")
     note("PSS", pss_mb(manager.process.pid), "MB")
     asked = [spend(manager.status()) for _ in range(ASKS)]
     note("status, wall", statistics.median(item.wall_ms for item in asked), "ms")

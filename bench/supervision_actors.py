@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.tree import cpu_s, pss_mb
+from bench.managers import own_cpu_s
+from bench.tree import pss_mb
 from tests.system import configs
 from tests.system.tree import Simulator, Tree, wait_for
 
@@ -116,9 +117,9 @@ def idle(tree: Tree) -> dict[str, Any]:
     """Return what the supervisor and its zygotes take while nothing happens."""
     time.sleep(SETTLE_S)
     pid = tree.process.pid
-    before, began = cpu_s(pid), time.monotonic()
+    before, began = own_cpu_s(pid), time.monotonic()
     time.sleep(WINDOW_S)
-    share = 100 * (cpu_s(pid) - before) / (time.monotonic() - began)
+    share = 100 * (own_cpu_s(pid) - before) / (time.monotonic() - began)
     zygotes = [item["pid"] for item in tree.status()["supervisor"]["zygotes"]]
     return {
         "supervisor, 12 actors with heartbeats: CPU": {

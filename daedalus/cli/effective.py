@@ -45,6 +45,9 @@ def as_data(report: "Report", *, strict: bool = False) -> dict[str, Any]:
 def as_text(tree: "Tree") -> str:
     """Return the tree for people: groups with their limits, actors with what they may use."""
     lines = [f"{tree.config_path}  ({tree.config_hash})", f"data     {tree.data}", f"runtime  {tree.runtime}"]
+    if tree.control_group or tree.readonly_group:
+        lines.append(f"control  {tree.control_group or '-'}, read-only {tree.readonly_group or '-'}")
+    lines.append(f"bounds   start {_start_bound(tree):g} s, stop {_stop_bound(tree):g} s")
     depth = {tree.groups[0].name: 0}
     for group in tree.groups:
         depth.setdefault(group.name, depth.get(group.parent or "", 0) + 1)
@@ -52,6 +55,19 @@ def as_text(tree: "Tree") -> str:
         lines.append(f"{indent}{group.name}  {_limits(group)}")
         lines += [f"{indent}  {_actor(spec)}" for spec in tree.actors if spec.group == group.name]
     return "\n".join(lines)
+
+
+def _stop_bound(tree: "Tree") -> float:
+    from daedalus.config.arithmetic import stop_bounds
+
+    return stop_bounds([(spec, ()) for spec in tree.actors], {group.name: group for group in tree.groups})[
+        "root"
+    ]
+
+
+def _start_bound(tree: "Tree") -> float:
+    """Return how long the start may take when every actor is as slow as it may be."""
+    return sum(spec.start_timeout_s for spec in tree.actors)
 
 
 def _limits(group: "GroupSpec") -> str:
@@ -69,6 +85,8 @@ def _actor(spec: "ActorSpec") -> str:
         f"memory {size(spec.memory_soft)}/{size(spec.memory_hard)}",
         f"core {','.join(map(str, spec.cpus))}" if spec.cpus else "any core",
     ]
+    if spec.requires:
+        parts.append(f"{'blocks until' if spec.blocking else 'waits for'} {', '.join(spec.requires)}")
     return " · ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""`daedalus-supervisor`: start the tree, check a configuration, tell the version."""
+"""`daedalus-supervisor`: start the tree, check a configuration, print its schema, tell the version."""
 
 import json
 import os
@@ -14,6 +14,8 @@ from daedalus.kernel.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
 if TYPE_CHECKING:
     from daedalus.config import Report
     from daedalus.config.faults import Fault
+    from daedalus.config.source import Source
+    from daedalus.kernel.spec import Tree
 
 __all__ = ["main"]
 
@@ -41,9 +43,9 @@ def version() -> None:
 def check(file: str | None, *, strict: bool, as_json: bool, demo: bool) -> None:
     """Validate FILE (default: ./supervisor.toml) and print the effective tree.
 
-    Exits 2 with every fault at once.
+    Exits 2 with every fault at once. Under systemd a stop that may take longer than stop_timeout_s is one.
     """
-    report = _load(file, demo=demo)
+    report = _load(file, demo=demo, stop_fails="INVOCATION_ID" in os.environ)
     faults = (*report.faults, *report.warnings) if strict else report.faults
     if as_json:
         from daedalus.cli.effective import as_data
@@ -58,6 +60,14 @@ def check(file: str | None, *, strict: bool, as_json: bool, demo: bool) -> None:
         else:
             click.echo(f"{report.file}: {len(report.faults)} fault(s)", err=True)
     sys.exit(EXIT_USAGE if faults else EXIT_OK)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of supervisor.toml, for editors."""
+    from daedalus.config.docs import schema_text
+
+    click.echo(schema_text(), nl=False)
 
 
 @main.command()
@@ -79,6 +89,12 @@ def start(config: str | None, *, demo: bool, data: str | None, runtime: str | No
     """Start the tree and supervise it until SIGTERM, Ctrl-C or `daedalus-ctl shutdown`."""
     if demo and config:
         raise click.UsageError("--demo brings its own configuration: leave --config out")
+    from daedalus.kernel import upgrade
+    from daedalus.kernel.launch import run
+
+    given = {"data": data is not None, "runtime": runtime is not None}
+    if (estate := upgrade.inherited()) is not None:  # a tree runs in this process already
+        sys.exit(run(None, source=_source(estate.tree, demo=demo, given=given)))
     report = _load(config, demo=demo, data=data, runtime=runtime)
     _complain(report.file, (*report.faults, *report.warnings))
     tree = report.tree
@@ -90,10 +106,31 @@ def start(config: str | None, *, demo: bool, data: str | None, runtime: str | No
                 f"cannot use the {what} directory {path}: {trouble}; choose another with --{what}", err=True
             )
             sys.exit(EXIT_CONFIG)
-    from daedalus.kernel.supervisor import run
-
     talks = sys.stdout.isatty() or demo
-    sys.exit(run(tree, duration_s=duration, greet=(lambda: _greet(report, duration)) if talks else None))
+    greet = (lambda: _greet(report, duration)) if talks else None
+    source = _source(tree, demo=demo, given=given)
+    sys.exit(run(tree, duration_s=duration, greet=greet, source=source))
+
+
+def _source(tree: "Tree", *, demo: bool, given: dict[str, bool]) -> "Source":
+    """Return how the configuration of `tree` is read again: the same file, or the demo at the same port.
+
+    Only directories that were given on the command line are given again: one that has changed in the file
+    has to be seen.
+    """
+    from daedalus.config.source import Source
+
+    words = ["--demo", f"--port={_port(tree)}"] if demo else [f"--config={tree.config_path}"]
+    words += [f"--{what}={getattr(tree, what)}" for what, is_given in given.items() if is_given]
+    return Source(words)
+
+
+def _port(tree: "Tree") -> int:
+    """Return the port of the demo's simulator; 0 when it was removed."""
+    import msgspec
+
+    found = (msgspec.msgpack.decode(spec.settings) for spec in tree.actors if spec.role == "simulator")
+    return next((int(settings["port"]) for settings in found), 0)
 
 
 def _greet(report: "Report", duration_s: float) -> None:
@@ -106,28 +143,34 @@ def _greet(report: "Report", duration_s: float) -> None:
 
 
 def _load(
-    config: str | None, *, demo: bool = False, data: str | None = None, runtime: str | None = None
+    config: str | None,
+    *,
+    demo: bool = False,
+    data: str | None = None,
+    runtime: str | None = None,
+    stop_fails: bool = False,
 ) -> "Report":
     """Return the Report of `python -m daedalus.config`, whose process takes pydantic away with it."""
-    import msgspec
-
     from daedalus.config.faults import Fault, Report
+    from daedalus.config.source import Source
 
+    flags = {"--demo": demo, "--stop-fails": stop_fails}
     options = {"--config": config, "--data": data, "--runtime": runtime}
-    command = [sys.executable, "-m", "daedalus.config", *(["--demo"] if demo else [])]
-    command += [word for key, value in options.items() if value for word in (key, value)]
-    # our own interpreter and module, with the paths this process was given
-    done = subprocess.run(  # noqa: S603
-        command, stdout=subprocess.PIPE, timeout=_LOAD_TIMEOUT_S, check=False
-    )
-    if done.returncode:
-        fault = Fault(
-            path="",
-            level="error",
-            message=f"cannot load the configuration: the loader left with {done.returncode}",
+    words = [flag for flag, given in flags.items() if given]
+    source = Source([*words, *(f"{key}={value}" for key, value in options.items() if value is not None)])
+    try:
+        # our own interpreter and module, with the paths this process was given
+        done = subprocess.run(  # noqa: S603
+            source.command([]), stdout=subprocess.PIPE, timeout=_LOAD_TIMEOUT_S, check=False
         )
-        return Report(file=config or "", faults=(fault,))
-    return msgspec.msgpack.decode(done.stdout, type=Report)
+    except subprocess.TimeoutExpired:
+        reason = f"the loader took longer than {_LOAD_TIMEOUT_S} s"
+    else:
+        if done.returncode == 0:
+            return source.parse(done.stdout)
+        reason = f"the loader left with {done.returncode}"
+    fault = Fault(path="", level="error", message=f"cannot load the configuration: {reason}")
+    return Report(file=config or "", faults=(fault,))
 
 
 def _complain(file: str, faults: "tuple[Fault, ...]") -> None:

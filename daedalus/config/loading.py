@@ -181,6 +181,8 @@ def _expanded(
     arithmetic.check_intensity(actors, groups, problems)
     arithmetic.check_stop(actors, groups, file.supervisor.stop_timeout_s, problems, fail=wanted.stop_fails)
     limits.check_paths(actors, machine, problems, volatile=place.volatile)
+    if file.sync.enabled and not file.sync.bucket and not problems.has(("sync", "bucket")):
+        problems.error(("sync", "bucket"), "the key 'bucket' is missing: sync is enabled")
     if "listen" in file.dashboard.model_fields_set and file.dashboard.listen:
         problems.warn(("dashboard", "listen"), "the dashboard is not built yet: its actor is not started")
     specs = tuple(spec for group in sequence for spec, _ in actors if spec.group == group)
@@ -233,8 +235,7 @@ def _actors(
 
     try:
         return expand.actors(file, machine, problems, extra)
-    except OverflowError:
-        problems.error(("exchanges",), "a ccxt table has a whole number of more than 64 bits")
+    except OverflowError:  # a whole number of more than 64 bits; check_exchanges has said where
         return []
     except ValueError as error:  # a symbol that cannot be a name; check_exchanges has said so with its path
         if not problems.of("error"):

@@ -25,6 +25,7 @@ def check_exchanges(file: File, problems: Problems) -> None:
         _check_id(name, table, problems)
         _check_symbols(path, table, problems)
         _check_secrets((*path, "ccxt"), table.ccxt, problems)
+        _check_numbers((*path, "ccxt"), table.ccxt, problems)
         if table.adapter == "native" and table.ccxt:
             problems.error(
                 (*path, "ccxt"),
@@ -100,6 +101,18 @@ def _check_secrets(path: tuple[str, ...], table: dict[str, object], problems: Pr
                 f"{key} is a secret and does not belong in this file",
                 "use api_key_file, api_secret_file",
             )
+
+
+def _check_numbers(path: tuple[str, ...], value: object, problems: Problems) -> None:
+    """Refuse whole numbers that no other language has, and MessagePack has not."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers((*path, key), inner, problems)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(path, inner, problems)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        problems.error(path, f"cannot use {value}: a whole number has at most 64 bits")
 
 
 def check_features(file: File, problems: Problems) -> None:

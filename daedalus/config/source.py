@@ -27,7 +27,8 @@ class Source:
 
     def command(self, extra: list[str]) -> list[str]:
         """Return the command line of the loader; with `extra` from `actor`, for one actor's sake."""
-        return [sys.executable, "-m", "daedalus.config", *self.arguments, *extra]
+        # -P: what lies in the working directory is data, not modules
+        return [sys.executable, "-P", "-m", "daedalus.config", *self.arguments, *extra]
 
     @staticmethod
     def actor(name: str, table: dict[str, Any] | None = None) -> list[str]:

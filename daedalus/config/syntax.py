@@ -56,9 +56,12 @@ def _note(error: tomllib.TOMLDecodeError, lines: list[str], problems: "Problems"
             this.path, f"the {kind} {this.path[-1]!r} stands twice: first at line {same[0]}", line=begin
         )
     else:
-        column = f" (column {at[2]})" if at and at[2] and begin == where else ""
+        open_ = begin < where and any(s.line == where for s in statements)
+        place = begin if open_ else where
+        column = f" (column {at[2]})" if at and at[2] else ""
+        said = f"nothing closes it before line {where}" if open_ else f"{what}{column}"
         path = this.path if this and not header else ()
-        problems.error(path, f"not valid TOML: {what}{column}", _hint(lines[begin - 1]), line=begin)
+        problems.error(path, f"not valid TOML: {said}", _hint(lines[place - 1]), line=place)
     # What follows a header up to the next one goes with it: it would land in another table.
     last = begin if begin == where else where - 1
     ends = (s.line for s in statements if s.line > last and (s.header or not header))

@@ -138,9 +138,7 @@ class Defaults(Table):
         default=None,
         description="RLIMIT_DATA of its processes: MemoryError in place of a kill; off by default",
     )
-    cpus: list[Core] | None = Field(
-        default=None, description="the cores it may run on; default: by role, see below"
-    )
+    cpus: list[Core] | None = Field(default=None, description="the cores it may run on; default: by role")
     nice: Annotated[int, Field(ge=-20, le=19)] | None = Field(default=None, description="scheduling priority")
     ionice: Literal["", "idle", "best-effort", "realtime"] | None = Field(
         default=None, description="scheduling class of its disk accesses; empty: the system's"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from daedalus import __version__
 from daedalus.cli import data, supervisor
 from daedalus.cli.effective import as_text, greeting, size
 from daedalus.config import Report, report
+from daedalus.config.source import Source
 from daedalus.kernel.home import Home
 from daedalus.kernel.spec import Tree
 
@@ -31,12 +33,18 @@ def program(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[
 
 
 @pytest.fixture
-def started(monkeypatch) -> list[tuple[Tree, float]]:
+def started(monkeypatch) -> list[tuple[Tree | None, float, Source | None]]:
     """A supervisor that only notes what it was asked to run."""
-    calls: list[tuple[Tree, float]] = []
+    calls: list[tuple[Tree | None, float, Source | None]] = []
 
-    def run(tree: Tree, *, duration_s: float = 0.0, greet: Callable[[], None] | None = None) -> int:
-        calls.append((tree, duration_s))
+    def run(
+        tree: Tree | None,
+        *,
+        duration_s: float = 0.0,
+        greet: Callable[[], None] | None = None,
+        source: Source | None = None,
+    ) -> int:
+        calls.append((tree, duration_s, source))
         if greet is not None:
             greet()
         return 0
@@ -105,6 +113,49 @@ def test_check_strict_makes_faults_of_warnings(tmp_path: Path) -> None:
     assert json.loads(program("check", "--strict", "--json", str(file)).stdout)["ok"] is False
 
 
+def test_check_of_a_directory_says_so(tmp_path: Path) -> None:
+    done = program("check", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot read the configuration: {tmp_path} is a directory" in done.stderr
+
+
+def test_a_stop_that_takes_too_long_warns_and_is_a_fault_under_systemd(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("[supervisor]\nstop_timeout_s = 20\n" + GOOD)
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    done = program("check", str(file))
+    assert done.returncode == 0
+    assert f"warning: {file}:2: supervisor.stop_timeout_s: the stop of the tree may take 78 s" in done.stderr
+    assert (
+        "over stop_timeout_s 20: mostly store 45 s, live 18 s, ingest 15 s (set stop_timeout_s" in done.stderr
+    )
+    assert "bounds   start 80 s, stop 78 s" in done.stdout
+    assert program("check", "--strict", str(file)).returncode == 2
+    monkeypatch.setenv("INVOCATION_ID", "0123")
+    done = program("check", str(file))
+    assert (done.returncode, done.stderr.startswith(f"{file}:2: supervisor.stop_timeout_s")) == (2, True)
+
+
+def test_start_under_systemd_runs_all_the_same_when_the_stop_may_take_too_long(
+    tmp_path: Path, short_tmp: Path, started, monkeypatch
+) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "0123")
+    file = tmp_path / "x.toml"
+    file.write_text("[supervisor]\nstop_timeout_s = 20\n" + GOOD)
+    words = ["start", "--config", str(file), "--data", str(tmp_path), "--runtime", str(short_tmp / "r")]
+    done = CliRunner().invoke(supervisor.main, words)
+    assert (done.exit_code, len(started)) == (0, 1)
+    assert "warning: " in done.output
+
+
+def test_a_loader_that_hangs_or_dies_is_a_fault_in_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(supervisor, "_LOAD_TIMEOUT_S", 0)
+    assert "the loader took longer than 0 s" in CliRunner().invoke(supervisor.main, ["check"]).output
+    monkeypatch.undo()
+    monkeypatch.setattr(Source, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    assert "the loader left with 3" in CliRunner().invoke(supervisor.main, ["check"]).output
+
+
 def test_check_of_a_missing_file_is_one_line_and_2(tmp_path: Path) -> None:
     done = program("check", "no.toml", cwd=tmp_path)
     assert done.returncode == 2
@@ -118,7 +169,8 @@ def test_start_gives_the_tree_to_the_supervisor(tmp_path: Path, short_tmp: Path,
     args = ["start", "--config", str(file), "--data", str(tmp_path / "d"), "--runtime", str(short_tmp / "r")]
     done = CliRunner().invoke(supervisor.main, [*args, "--duration", "2.5"])
     assert done.exit_code == 0, done.output
-    [(tree, duration_s)] = started
+    [(tree, duration_s, source)] = started
+    assert source.command([])[4:] == [f"--config={file}", f"--data={tree.data}", f"--runtime={tree.runtime}"]
     assert duration_s == 2.5
     assert (tree.data, tree.runtime) == (str(tmp_path / "d"), str(short_tmp / "r"))
     assert Path(tree.data).is_dir()
@@ -133,8 +185,44 @@ def test_start_of_the_demo_greets_and_shows_where_to_look(
     assert done.exit_code == 0, done.output
     assert "daedalus subscribe binance BTC/USDT" in done.output
     assert str(tmp_path / "demo-data") in done.output
-    [(tree, _)] = started
+    [(tree, _, source)] = started
     assert tree.actors[0].name == "demo/simulator"
+    again = reread(source)
+    assert again.tree == tree  # the same port, the same places: a reload of the demo changes nothing
+
+
+def reread(source: Source, *extra: str) -> Report:
+    """Do what a supervisor does for a reload."""
+    done = subprocess.run(source.command(list(extra)), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return source.parse(done.stdout)
+
+
+def test_a_reload_sees_a_directory_that_changed_in_the_file_and_not_on_the_command_line(
+    tmp_path: Path, short_tmp: Path, started
+) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(f'[paths]\ndata = "{tmp_path}/a"\nruntime = "{short_tmp}/r"\n' + GOOD)
+    assert CliRunner().invoke(supervisor.main, ["start", "--config", str(file)]).exit_code == 0
+    [(tree, _, source)] = started
+    assert reread(source).tree == tree
+    file.write_text(f'[paths]\ndata = "{tmp_path}/b"\nruntime = "{short_tmp}/r"\n' + GOOD)
+    assert reread(source).tree.data == f"{tmp_path}/b"
+    file.write_text("x = 1\n")
+    again = reread(source)
+    assert (again.tree, [fault.line for fault in again.faults]) == (None, [1])
+
+
+def test_a_new_image_of_the_supervisor_reads_no_file_and_keeps_its_source(
+    tmp_path: Path, short_tmp: Path, started, monkeypatch
+) -> None:
+    demo = report(None, demo=True, port=4711, runtime=str(short_tmp / "r"), data=str(tmp_path))
+    monkeypatch.setattr("daedalus.kernel.upgrade.inherited", lambda: SimpleNamespace(tree=demo.tree))
+    words = ["start", "--demo", "--runtime", str(short_tmp / "r"), "--data", str(tmp_path)]
+    assert CliRunner().invoke(supervisor.main, words).exit_code == 0
+    [(tree, _, source)] = started
+    assert tree is None
+    assert reread(source).tree == demo.tree
 
 
 def test_a_second_start_greets_nobody_and_exits_6(tmp_path: Path, short_tmp: Path) -> None:
@@ -185,13 +273,16 @@ def test_the_supervisor_keeps_pydantic_out_of_its_process(tmp_path: Path) -> Non
     file = tmp_path / "x.toml"
     file.write_text(GOOD)
     code = (
-        "import sys, daedalus.cli.supervisor as s, daedalus.kernel.supervisor as k\n"
-        "k.run = lambda tree, duration_s, greet: print('pydantic' in sys.modules, 'ccxt' in sys.modules)\n"
+        "import sys, daedalus.cli.supervisor as s, daedalus.kernel.launch as k\n"
+        "heavy = {'pydantic', 'ccxt', 'tomllib', 'difflib', 'daedalus.config.models'}\n"
+        "k.run = lambda tree, **_: print(sorted(heavy & set(sys.modules)))\n"
         f"where = ['--data', {str(tmp_path)!r}, '--runtime', {str(tmp_path)!r}]\n"
         f"s.main(['start', '--config', {str(file)!r}, *where])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1:] == ["False False"], done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
 
 
 def test_the_greeting_and_the_tree_are_told_for_every_kind_of_tree() -> None:

@@ -1,5 +1,6 @@
 """Conformance tests share trees, and leave the long ones to those who ask for them."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,36 @@ import pytest
 from tests.conformance.harness import Tree
 
 HERE = Path(__file__).parent
+
+
+def lacks_memory_controller() -> str:
+    """Return why no memory limit can be set on groups of ours, "" when it can."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line.split("::", 1)[1] for line in lines if line.startswith("0::")), "")
+    here = Path("/sys/fs/cgroup") / own.lstrip("/")
+    try:
+        there = "memory" in (here / "cgroup.controllers").read_text().split()
+    except OSError:
+        return "no cgroup v2 here"
+    if not there:
+        return "no memory controller in our cgroup"
+    return "" if os.access(here, os.W_OK) else "our cgroup is not delegated to us"
+
+
+def lacks_systemd() -> str:
+    """Return why no unit can be started, "" when it can."""
+    comm = Path("/proc/1/comm").read_text().strip()
+    return "" if comm == "systemd" else f"PID 1 is {comm}, not systemd"
+
+
+NEEDS = {"needs_cgroup_memory": lacks_memory_controller, "needs_systemd": lacks_systemd}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what this machine cannot do; README.md tells how to run it by hand."""
+    for name, lacks in NEEDS.items():
+        if item.get_closest_marker(name) and (reason := lacks()):
+            pytest.skip(f"{reason}: see tests/conformance/README.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

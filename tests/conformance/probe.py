@@ -4,7 +4,8 @@ It speaks sd_notify on $NOTIFY_SOCKET and appends what it lives through to the t
 [monotonic seconds, name, generation, pid, event]. Standard library only, and little of it: it is started
 hundreds of times. The real-time signals make it leave: SIGRTMIN + i with the code CODES[i].
 
-Events: spawn · fail · ready · drain · drained N · deaf SIGNAL · term · forked PID · thread · exit CODE.
+Events: spawn · fail · ready · drain · drained N · deaf SIGNAL · term · usr1 · forked PID · orphan PID ·
+thread · exit CODE.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--alloc-max", type=float, default=1e9)  # MiB
     parser.add_argument("--alloc-first", type=int, default=1 << 30)  # only the first N generations grow
     parser.add_argument("--fork", choices=("setsid", "plain"), action="append", default=[])
-    parser.add_argument("--spam", type=int, default=0)
+    parser.add_argument("--spam", type=int, default=0)  # lines, in the first generation
     parser.add_argument("--last-words")
     parser.add_argument("--tick", type=float, default=0.0)
     parser.add_argument("--ignore", action="store_true")
@@ -99,6 +100,13 @@ class Probe:
             self.note("fail")
             os._exit(1)
 
+    def look_for_orphans(self) -> None:
+        """Note each process that an earlier generation forked and that is still there."""
+        for line in Path(self.flags.trace).read_text().splitlines():
+            _, name, _, _, event = json.loads(line)
+            if name == NAME and event.startswith("forked") and Path(f"/proc/{event.split()[1]}").exists():
+                self.note(f"orphan {event.split()[1]}")
+
     def fork(self, how: str) -> None:
         pid = os.fork()
         if pid:
@@ -125,6 +133,8 @@ class Probe:
         flags = self.flags
         reader = self.listen()
         self.fail_if_told()
+        if flags.fork:
+            self.look_for_orphans()
         for how in flags.fork:
             self.fork(how)
         if flags.ignore:
@@ -160,7 +170,7 @@ class Probe:
 
     def do_once(self) -> None:
         """Do what comes right after READY."""
-        for number in range(1, self.flags.spam + 1):
+        for number in range(1, (self.flags.spam if GENERATION == 1 else 0) + 1):
             sys.stdout.write(f"spam {number}\n")
         sys.stdout.flush()
         if self.flags.close_notify:

@@ -129,6 +129,9 @@ def _time_is_up(supervisor: Supervisor) -> None:
 async def _end(supervisor: Supervisor) -> None:
     """Leave no process behind: zygotes, adopted orphans, and after a fault of ours the actors too."""
     supervisor.state = "stopped"
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, _SIGNALS
+    )  # the exit code is decided: one more signal changes nothing
     await supervisor.control.close()
     supervisor.timers.cancel_all()
     supervisor.gatekeeper.close()

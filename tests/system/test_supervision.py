@@ -199,12 +199,13 @@ def test_a_start_that_keeps_failing_never_darkens_the_device(tree: ProbeTree) ->
     tree.until_running("g/b")
 
 
-def test_a_strict_group_whose_start_fails_names_the_child_and_stays_down(tree: ProbeTree) -> None:
+def test_a_strict_group_whose_start_fails_names_the_child_and_is_gone_when_temporary(tree: ProbeTree) -> None:
     tree.start(probe("g/a", tree.trace), probe("g/b", tree.trace, fail_starts=9), start_failure="abort",
                restart="temporary")  # fmt: skip
     tree.until("the words", lambda: '"event": "actor_failed_to_start_child"' in tree.stderr.read_text())
     assert [event["actor"] for event in tree.events("failed_to_start_child")] == ["g/b"]
-    assert tree.until("a down", lambda: tree.actor("g/a").get("state") == "stopped")
+    tree.until("the end of the group", lambda: [item["name"] for item in tree.status()["groups"]] == ["root"])
+    assert tree.actor("g/a") == {}
     assert tree.stop() == 0
 
 

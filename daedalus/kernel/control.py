@@ -4,32 +4,36 @@
     reply    {"v":1,"id":…,"ok":true,"result":…}  or  {…,"ok":false,"error":{"code","message","actor"}}
 
 A streamed reply has "more":true in all lines but the last. A bad line is answered with an error, and the
-connection stays open. The socket is made under a umask: a chmod after the bind would be a race.
+connection stays open. When a client sends no more, what it follows ends and what it asked is still answered.
+
+Whatever clients do, the supervisor keeps its time and its memory: requests are begun one per turn of the
+loop, whoever they are from; lines, connections, requests at work and unread replies are bounded; an operation
+belongs to the supervisor, not to the client that asked for it, and outlives its patience.
 """
 
 import asyncio
 import contextlib
-import json
+import math
 import os
+import select
 import socket
-import struct
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from daedalus.kernel.commands import COMMANDS, STREAMS
+from daedalus.kernel.access import Access, Level, peer_of
+from daedalus.kernel.commands import COMMANDS, LAST_WORDS, READS, STREAMS, Office
 from daedalus.kernel.errors import ControlError
 
-if TYPE_CHECKING:
-    from daedalus.kernel.supervisor import Supervisor
+__all__ = ["CONNECTIONS_MAX", "LINE_MAX", "Control", "Request", "parse_request"]
 
-__all__ = ["Control", "Request", "parse_request"]
-
-LINE_MAX = 1 << 20  # bytes of one request
-REQUESTS_MAX = 16  # at work at the same time per connection; more wait in the socket
-_CREDENTIALS = struct.Struct("iII")
+LINE_MAX = 64 * 1024  # bytes of one request
+REQUESTS_MAX = 16  # that take their time, per connection; what is answered at once is answered in turn
+CONNECTIONS_MAX = 64
+QUIET_S = 30.0  # asks nothing, or reads nothing: gives its place away when there is no other
+UNREAD_MAX = 64 * 1024  # bytes of replies that a client has not read, beside the one being sent
+_REFUSALS = (TypeError, ValueError, RecursionError)  # what arguments of another type lead to
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -40,6 +44,10 @@ class Request(msgspec.Struct, frozen=True):
     id: Any = None
     args: dict[str, Any] = {}
     timeout: float | None = None
+
+
+class _Named(msgspec.Struct):
+    id: Any = None
 
 
 def parse_request(line: bytes) -> Request:
@@ -56,130 +64,22 @@ def parse_request(line: bytes) -> Request:
         raise ControlError("usage", f"cannot speak version {request.v} of the protocol: this is version 1")
     if request.cmd not in COMMANDS and request.cmd not in STREAMS:
         known = ", ".join(sorted((*COMMANDS, *STREAMS)))
-        raise ControlError("usage", f"cannot do {request.cmd!r}: the commands are {known}")
+        raise ControlError("usage", f"cannot do {request.cmd!r:.40}: the commands are {known}")
+    if request.timeout is not None and not 0 <= request.timeout < math.inf:
+        raise ControlError("usage", f"cannot wait {request.timeout:g} s: a timeout is 0 or more")
     return request
 
 
-class Control:
-    """Serves the socket of one supervisor."""
-
-    def __init__(self, supervisor: "Supervisor", path: str) -> None:
-        """Prepare; `start` binds `path`. A stale socket goes: the lock says that its owner is dead."""
-        Path(path).unlink(missing_ok=True)
-        self._supervisor = supervisor
-        self._path = path
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Bind and listen."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        before = os.umask(0o117)
-        try:
-            sock.bind(self._path)
-        finally:
-            os.umask(before)
-        self._server = await asyncio.start_unix_server(self._accept, sock=sock, limit=LINE_MAX)
-
-    async def close(self) -> None:
-        """Stop listening and end all connections."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        work: set[asyncio.Task[None]] = set()
-        room = asyncio.Semaphore(REQUESTS_MAX)
-        try:
-            self._authorise(writer)
-            while True:
-                line = await self._read(reader, writer)
-                if line is None:
-                    break
-                if not line.strip():
-                    continue
-                await room.acquire()
-                item = asyncio.get_running_loop().create_task(self._answer(line, writer))
-                work.add(item)
-                item.add_done_callback(lambda done: (work.discard(done), room.release()))  # type: ignore[func-returns-value]
-        except ControlError as error:
-            await _send(writer, None, error=error)
-        except ConnectionError:
-            pass
-        finally:
-            for item in list(work):
-                item.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*work, return_exceptions=True)
-            writer.close()
-            self._connections.discard(task)
-
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
-        """Return the next line, None at the end. A line that is too long is skipped whole."""
-        try:
-            line = await reader.readline()
-        except ValueError:  # the reader has thrown away what it had of it
-            await _send(
-                writer, None, error=ControlError("usage", f"cannot read a line over {LINE_MAX} bytes")
-            )
-            return b"\n"
-        return line or None
-
-    def _authorise(self, writer: asyncio.StreamWriter) -> None:
-        sock = writer.get_extra_info("socket")
-        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(data)
-        if uid not in (0, os.geteuid()):
-            raise ControlError(
-                "denied", f"cannot serve uid {uid}: this supervisor belongs to uid {os.geteuid()}"
-            )
-
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
-        request_id = None
-        try:
-            with contextlib.suppress(ValueError, AttributeError, RecursionError):
-                request_id = json.loads(line).get("id")
-            request = parse_request(line)
-            if request.cmd in STREAMS:
-                await self._stream(STREAMS[request.cmd](self._supervisor, request.args), request, writer)
-                return
-            try:
-                async with asyncio.timeout(request.timeout):
-                    result = await COMMANDS[request.cmd](self._supervisor, request.args)
-            except TimeoutError:
-                message = f"cannot finish {request.cmd} within {request.timeout:g} s; it goes on"
-                raise ControlError("timeout", message) from None
-            await _send(writer, request_id, result=result)
-        except ControlError as error:
-            await _send(writer, request_id, error=error)
-        except (TypeError, ValueError, RecursionError) as error:
-            # Arguments of another type than the command takes: whoever asked is owed an answer.
-            refused = ControlError("usage", f"cannot do this request: {error}")
-            await _send(writer, request_id, error=refused)
-        except ConnectionError:
-            pass
-
-    async def _stream(
-        self, items: AsyncIterator[Any], request: Request, writer: asyncio.StreamWriter
-    ) -> None:
-        async for item in items:
-            await _send(writer, request.id, result=item, more=True)
-        await _send(writer, request.id, result=None)
+def _id_in(line: bytes) -> Any:
+    """Return the id of a request that is wrong in another way."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(line, type=_Named).id
+    return None
 
 
-async def _send(
-    writer: asyncio.StreamWriter,
-    request_id: Any,
-    *,
-    result: Any = None,
-    error: ControlError | None = None,
-    more: bool = False,
-) -> None:
+def _reply(
+    request_id: Any, *, result: Any = None, error: ControlError | None = None, more: bool = False
+) -> bytes:
     reply: dict[str, Any] = {"v": 1, "id": request_id, "ok": error is None}
     if error is not None:
         reply["error"] = {"code": error.code, "message": str(error), "actor": error.actor}
@@ -187,5 +87,309 @@ async def _send(
         reply["result"] = result
     if more:
         reply["more"] = True
-    writer.write(msgspec.json.encode(reply) + b"\n")
-    await writer.drain()
+    return msgspec.json.encode(reply) + b"\n"
+
+
+class Control:
+    """Serves the socket of one supervisor."""
+
+    def __init__(self, office: Office, path: str) -> None:
+        """Prepare; `start` binds `path`.
+
+        Raises:
+            ConfigError: a group that is to be let in does not exist.
+        """
+        self.office = office
+        self._path = path
+        self._access = Access(office.tree.control_group, office.tree.readonly_group)
+        self._server: asyncio.Server | None = None
+        self._connections: dict[_Connection, asyncio.Task[Any] | None] = {}
+        self._operations: set[asyncio.Task[Any]] = set()
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Bind, let the groups in, then listen. A stale socket goes: the lock says that its owner is dead.
+
+        The socket is made under a umask: a chmod after the bind alone would be a race. Until it listens
+        nobody can connect to it.
+
+        Raises:
+            ConfigError: we may not give the socket to one of the groups.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # noqa: PTH108
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        before = os.umask(0o117)
+        try:
+            sock.bind(self._path)
+        finally:
+            os.umask(before)
+        try:
+            self._access.open_socket(self._path)
+            self._access.open_directory(os.path.dirname(self._path))  # noqa: PTH120
+        except BaseException:
+            sock.close()
+            raise
+        await self._listen(sock)
+
+    async def adopt(self, fd: int) -> None:
+        """Go on listening where the image before us stopped; who waits there is served."""
+        await self._listen(socket.socket(fileno=fd))
+
+    async def _listen(self, sock: socket.socket) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, sock=sock, limit=LINE_MAX)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether clients can connect."""
+        return self._server is not None and self._server.is_serving()
+
+    def release(self) -> int:
+        """Return the descriptor that listens, for the next image of this process."""
+        assert self._server is not None
+        return self._server.sockets[0].fileno()
+
+    async def close(self) -> None:
+        """Stop listening, end all connections and what is still under way."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [task for task in self._connections.values() if task is not None]
+        for connection in self._connections:
+            connection.abort()  # not by cancelling: what asyncio runs for a connection must not be cancelled
+        for operation in self._operations:
+            operation.cancel()
+        await asyncio.gather(*tasks, *self._operations, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal, level = self._refusal(writer)
+        if refusal is not None:
+            writer.write(_reply(None, error=refusal))
+            writer.close()
+            return
+        connection = _Connection(self, reader, writer, level)
+        self._connections[connection] = asyncio.current_task()
+        try:
+            await connection.serve()
+        finally:
+            del self._connections[connection]
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> tuple[ControlError | None, Level]:
+        peer = peer_of(writer.get_extra_info("socket"))
+        level = self._access.level(peer)
+        if level == "none":
+            owner = os.geteuid()
+            text = f"cannot serve uid {peer.uid}: this supervisor belongs to uid {owner}"
+            return ControlError("denied", text), level
+        if len(self._connections) >= CONNECTIONS_MAX and not self._make_room():
+            return ControlError("busy", f"cannot serve more than {CONNECTIONS_MAX} connections"), level
+        return None, level
+
+    def _make_room(self) -> bool:
+        """End the connection that has been quiet for longest, if that is long enough."""
+        quiet = {item: since for item in self._connections if (since := item.quiet_since) is not None}
+        longest = min(quiet, key=lambda item: quiet[item], default=None)
+        if longest is None or asyncio.get_running_loop().time() - quiet[longest] < QUIET_S:
+            return False
+        longest.abort()
+        return True
+
+    async def take_turn(self) -> None:
+        """Wait for a turn of the loop in which no other request is begun."""
+        async with self._turn:
+            await asyncio.sleep(0)
+
+    async def operate(self, request: Request, say: Callable[[Any], None] | None = None) -> Any:
+        """Do what changes something, to its end, whether or not anybody waits for it.
+
+        Args:
+            request: what is asked.
+            say: called with the result in the very turn of the loop in which there is one.
+
+        Raises:
+            ControlError: it was refused or failed, or the client's time is over (timeout).
+        """
+        waits = True
+
+        async def work() -> Any:
+            result = await COMMANDS[request.cmd](self.office, request.args)
+            if waits and say is not None:
+                say(result)
+            return result
+
+        task = asyncio.get_running_loop().create_task(work())
+        self._operations.add(task)
+        task.add_done_callback(self._operations.discard)
+        done: set[asyncio.Task[Any]] = set()
+        try:
+            done, _ = await asyncio.wait({task}, timeout=request.timeout)
+        finally:
+            if not done:
+                waits = False
+                task.add_done_callback(_judge_alone)
+        if not done:
+            raise ControlError(
+                "timeout", f"cannot finish {request.cmd} within {request.timeout:g} s; it goes on"
+            )
+        return task.result()
+
+
+def _judge_alone(task: asyncio.Task[Any]) -> None:
+    """Take the end of an operation that nobody waits for any more: only a fault of ours is news."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None and not isinstance(error, (ControlError, *_REFUSALS)):
+        task.get_loop().call_exception_handler({"message": "an operation failed", "exception": error})
+
+
+class _Connection:
+    """One client."""
+
+    def __init__(
+        self, control: Control, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, level: Level
+    ) -> None:
+        writer.transport.set_write_buffer_limits(high=UNREAD_MAX)
+        self._control = control
+        self._reader = reader
+        self._writer = writer
+        self._level = level
+        self._loop = asyncio.get_running_loop()
+        self._writing = asyncio.Lock()
+        self._work: dict[asyncio.Task[None], bool] = {}  # whether it is without an end of its own
+        self._idle_since = self._loop.time()
+        self._stalled_since: float | None = None
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Since when it has asked nothing or read nothing; None while it is served."""
+        return self._idle_since if self._stalled_since is None and not self._work else self._stalled_since
+
+    def abort(self) -> None:
+        """End it without another word."""
+        self._writer.transport.abort()
+        for task in self._work:
+            task.cancel()
+
+    async def serve(self) -> None:
+        """Answer until the client goes."""
+        try:
+            while (line := await self._read()) is not None:
+                if line.strip():
+                    await self._begin(line)
+            self._end_following(everything=self._hung_up())
+            while self._work:
+                await asyncio.wait(self._work)
+        except ConnectionError:
+            pass
+        finally:
+            self._end_following(everything=True)
+            self._writer.close()
+
+    async def _read(self) -> bytes | None:
+        """Return the next line, None at the end. A line that is too long is skipped whole, and told so."""
+        skipped = 0
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except asyncio.LimitOverrunError as error:
+                skipped += len(await self._reader.readexactly(max(1, error.consumed)))
+            except asyncio.IncompleteReadError as error:
+                return error.partial or None
+            else:
+                if not skipped:
+                    return line
+                skipped += len(line)
+                refused = ControlError("usage", f"cannot read a line of {skipped} bytes, at most {LINE_MAX}")
+                await self._send(_reply(None, error=refused))
+                skipped = 0
+
+    async def _begin(self, line: bytes) -> None:
+        """Answer one request, or set to work on it when it takes as long as it takes."""
+        await self._control.take_turn()
+        self._idle_since = self._loop.time()
+        try:
+            request = parse_request(line)
+            self._check_allowed(request)
+        except ControlError as error:
+            await self._send(_reply(_id_in(line), error=error))
+            return
+        endless = request.cmd == "wait" or bool(request.args.get("follow"))
+        if request.cmd in READS and not endless:
+            await self._answer(request)
+        elif len(self._work) < REQUESTS_MAX:
+            task = self._loop.create_task(self._answer(request))
+            self._work[task] = endless
+            task.add_done_callback(self._worked)
+        else:
+            text = f"cannot begin another request: {REQUESTS_MAX} of this connection are at work"
+            await self._send(_reply(request.id, error=ControlError("busy", text)))
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        del self._work[task]
+        self._idle_since = self._loop.time()
+
+    def _check_allowed(self, request: Request) -> None:
+        if self._level != "all" and request.cmd not in READS:
+            raise ControlError(
+                "denied", f"cannot {request.cmd}: members of the read-only group may only look"
+            )
+
+    def _hung_up(self) -> bool:
+        """Return whether the client has gone, rather than only finished asking."""
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket").fileno(), 0)
+        return bool(poll.poll(0))
+
+    def _end_following(self, *, everything: bool) -> None:
+        for task, endless in self._work.items():
+            if endless or everything:
+                task.cancel()
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            if request.cmd in STREAMS:
+                await self._stream(request)
+                return
+            if request.cmd in LAST_WORDS:
+                await self._control.operate(
+                    request, lambda result: self._writer.write(_reply(request.id, result=result))
+                )
+                return
+            await self._send(_reply(request.id, result=await self._result(request)))
+        except ControlError as error:
+            await self._send_last(_reply(request.id, error=error))
+        except _REFUSALS as error:
+            refused = ControlError("usage", f"cannot do this request: {error}")
+            await self._send_last(_reply(request.id, error=refused))
+        except ConnectionError:
+            pass
+
+    async def _result(self, request: Request) -> Any:
+        if request.cmd not in READS:
+            return await self._control.operate(request)
+        if request.cmd == "wait":  # keeps the time itself, to say what it was waiting for
+            return await COMMANDS[request.cmd](
+                self._control.office, {**request.args, "timeout": request.timeout}
+            )
+        return await COMMANDS[request.cmd](self._control.office, request.args)
+
+    async def _stream(self, request: Request) -> None:
+        items = STREAMS[request.cmd](self._control.office, request.args)
+        async with contextlib.aclosing(items):  # type: ignore[type-var]
+            async for item in items:
+                await self._send(_reply(request.id, result=item, more=True))
+        await self._send(_reply(request.id))
+
+    async def _send_last(self, line: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self._send(line)
+
+    async def _send(self, line: bytes) -> None:
+        """Write a line and wait until the client has read enough of what came before it."""
+        async with self._writing:
+            self._writer.write(line)
+            self._stalled_since = self._loop.time()
+            try:
+                await self._writer.drain()
+            finally:
+                self._stalled_since = None

@@ -4,6 +4,7 @@ All by directories that look like cgroups; real processes are in test_cgroups_re
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -277,9 +278,12 @@ def test_the_fallback_kill_spares_who_has_left_between_the_look_and_the_blow(
     leaf: Leaf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (leaf.path / "cgroup.kill").unlink()
+    struck: list[int] = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda pidfd, _signum: struck.append(pidfd))
     looks = iter([[os.getpid()], [], []])  # it was there, and its number is another's by now
     monkeypatch.setattr(cgroups, "_pids", lambda _path: next(looks))
-    assert leaf.kill()  # and we are alive to say so
+    assert leaf.kill()
+    assert struck == []
 
 
 def test_a_process_of_another_namespace_cannot_be_killed_and_is_told(leaf: Leaf) -> None:

@@ -124,8 +124,10 @@ def test_directories_on_the_way_may_appear_later_and_go_again(tmp_path: Path) ->
         await looks.told()
         (tmp_path / "a/b").mkdir()
         await looks.told()
-        (tmp_path / "a/b").rmdir()
+        (tmp_path / "a/b").rename(tmp_path / "a/away")  # its watch would go with it
         await looks.told()
+        (tmp_path / "a/away/x").touch()
+        assert await looks.settled() == 0
         (tmp_path / "a/c").mkdir()
         (tmp_path / "a/c/x").touch()
         assert await looks.settled() == 0
@@ -155,6 +157,7 @@ def test_a_directory_that_appears_while_it_is_looked_for_is_not_missed(
     async def work() -> None:
         looks = Looks()
         looks.follow(f"path:{tmp_path}/a/x")
+        assert looks.watch.armed == ("inotify", "mounts")
         await looks.settled()
         (tmp_path / "a/x").touch()
         await looks.told()
@@ -236,6 +239,12 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     yield theirs
     theirs.close()
     ours.close()
+
+
+def test_the_broadcasts_of_both_kinds_of_routes_are_asked_for() -> None:
+    with gates._broadcast() as asked:
+        assert asked.getsockname()[1] == 0x440  # RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+        assert (asked.getblocking(), asked.get_inheritable()) == (False, False)
 
 
 def test_a_change_of_routes_is_told(kernel: socket.socket) -> None:

@@ -1,9 +1,17 @@
-"""What `daedalus-ctl` prints for people: pure functions from the JSON documents to text."""
+"""The status document as people read it: the table, the tree, the line below. Pure."""
 
-import time
+import json
 from typing import Any
 
-__all__ = ["diverges", "event_line", "log_line", "size", "span", "table", "tree"]
+from daedalus.cli.ctl.words import clean, columns_of, cut, size, span
+
+__all__ = ["STATES", "diverges", "summary", "table", "tree"]
+
+# of an actor; a test compares them with kernel.lifecycle, which is too heavy to import here
+STATES = (
+    "stopped", "held", "starting", "running", "degraded", "draining", "stopping", "killing", "stuck",
+    "backoff", "done", "failed", "ignored",
+)  # fmt: skip
 
 COLUMNS = ("NAME", "STATE", "PID", "UPTIME", "RST", "CPU%", "MEM/LIMIT", "CORE", "MBOX", "LAST ERROR")
 WIDE_COLUMNS = ("GEN", "DESIRED", "STRATEGY", "BEAT AGE", "FDS", "THREADS", "LOGDROP", "RST1H", "EXIT")
@@ -22,38 +30,23 @@ _RIGHT = {
     "RST1H",
 }
 _GOOD = {"running", "done", "ignored"}
-_COLORS = {"running": "32", "degraded": "33", "backoff": "33", "failed": "31", "stuck": "31", "killing": "31"}
-
-
-def span(seconds: float | None) -> str:
-    """Return a duration in at most two units: 40s, 12m, 3h12m, 5d4h."""
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        minutes, rest = divmod(whole, 60)
-        return f"{minutes}m{rest:02d}s" if minutes < 10 else f"{minutes}m"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600}h"
-
-
-def size(amount: int | None) -> str:
-    """Return bytes in units of 1024: 512K, 142M, 1.5G."""
-    if amount is None:
-        return "-"
-    if amount < 1 << 20:
-        return f"{amount >> 10}K"
-    if amount < 1 << 30:
-        return f"{round(amount / (1 << 20))}M"
-    return f"{amount / (1 << 30):.1f}G"
+_QUIET = {"normal", "requested", "recycle"}  # ends that are no error
+_COLORS = {
+    "running": "32", "degraded": "33", "held": "33", "backoff": "33",
+    "failed": "31", "stuck": "31", "killing": "31",
+}  # fmt: skip
 
 
 def diverges(document: dict[str, Any]) -> bool:
-    """Return whether an actor shown, or any group, is not in the state it is wanted in."""
-    actors = any(item["desired"] == "up" and item["state"] not in _GOOD for item in document["actors"])
+    """Return whether an actor shown, or any group, is not as it is wanted: then `status` exits 3.
+
+    Done and ignored are ends that were wanted, and so is everything on the way down; an actor that does not
+    die of SIGKILL is nobody's wish.
+    """
+    actors = any(
+        item["state"] == "stuck" or (item["desired"] == "up" and item["state"] not in _GOOD)
+        for item in document["actors"]
+    )
     return actors or any(group["state"] == "failed" for group in document["groups"])
 
 
@@ -61,28 +54,30 @@ def _state(item: dict[str, Any]) -> str:
     left = item["backoff"]["next_in_s"]
     if item["state"] == "backoff" and left is not None:
         return f"backoff {left:.0f}s"
-    return f"{item['state']} ({item['substate']})" if item["substate"] else str(item["state"])
+    return _words(item["state"], item["substate"])
+
+
+def _words(state: str, substate: str) -> str:
+    return f"{state} ({substate})" if substate else state
 
 
 def _last_error(item: dict[str, Any], now: float) -> str:
     last = item["last_exit"]
-    if last is None or last["class"] in ("normal", "requested"):
+    if last is None or last["class"] in _QUIET:
         return "-"
-    tail = last["stderr_tail"][-1] if last["stderr_tail"] else ""
-    words = f"{last['message']}: {_cause(tail)}" if _cause(tail) else last["message"]
-    return f"{words} ({span(max(0.0, now - last['at']))} ago)"
+    cause = next((found for line in reversed(last["stderr_tail"]) if (found := _cause(line))), "")
+    words = f"{last['message']}: {cause}" if cause else last["message"]
+    return clean(f"{words} ({span(max(0.0, now - last['at']))} ago)")
 
 
 def _cause(line: str) -> str:
     """Return the error in a log event, or the line itself."""
-    import json
-
-    if line.startswith("{"):
-        try:
-            return str(json.loads(line).get("error", ""))
-        except ValueError:
-            return ""
-    return line.strip()
+    if not line.startswith("{"):
+        return line.strip()
+    try:
+        return str(json.loads(line).get("error", ""))
+    except (ValueError, RecursionError):
+        return line.strip()
 
 
 def _row(item: dict[str, Any], now: float, strategies: dict[str, str]) -> dict[str, str]:
@@ -149,9 +144,8 @@ def _line(row: dict[str, str], columns: tuple[str, ...], widths: dict[str, int],
     ]
     fixed = "  ".join(cells)
     last = row[columns[-1]]
-    if width is not None and len(fixed) + 2 + len(last) > width:
-        room = max(1, width - len(fixed) - 2)
-        last = last[: room - 1] + "…" if len(last) > room else last
+    if width is not None:
+        last = cut(last, width - columns_of(fixed) - 2)
     return f"{fixed}  {last}".rstrip()
 
 
@@ -167,6 +161,8 @@ def summary(document: dict[str, Any]) -> str:
         if group["parent"] is None:
             used, most = group["window_used"], group["intensity"]
             parts.append(f"{group['name']} {used}/{most} restarts in {span(group['period'])}")
+        if group["state"] == "failed":
+            parts.append(f"group {group['name']} {_words(group['state'], group['substate'])}")
     host = document["supervisor"].get("host", {})
     if host.get("load_1m") is not None:
         parts.append(f"load {host['load_1m']:.1f}")
@@ -177,14 +173,14 @@ def summary(document: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def tree(document: dict[str, Any]) -> str:
-    """Return groups and actors with branches."""
+def tree(document: dict[str, Any], *, color: bool = False) -> str:
+    """Return groups and actors with branches: strategy, window used and state of each group."""
     groups, actors = document["groups"], document["actors"]
     lines: list[str] = []
 
     def show(group: dict[str, Any], indent: str, branch: str) -> None:
-        state = f"{group['state']} ({group['substate']})" if group["substate"] else group["state"]
-        window = f"{group['window_used']}/{group['intensity']} in {span(group['period'])}"
+        state = _painted(group["state"], _words(group["state"], group["substate"]), color=color)
+        window = f"{group['window_used']}/{group['intensity']} restarts in {span(group['period'])}"
         lines.append(f"{indent}{branch}{group['name']}  {state}  {group['strategy']}  {window}")
         below = indent + ("" if not branch else "   " if branch.startswith("└") else "│  ")
         workers = [item for item in actors if item["parent"] == group["name"]]
@@ -195,7 +191,8 @@ def tree(document: dict[str, Any]) -> str:
                 show(item, below, turn)
             else:
                 pid = f"  pid {item['pid']}" if item["pid"] else ""
-                lines.append(f"{below}{turn}{item['name'].rpartition('/')[2]}  {_state(item)}{pid}")
+                words = _painted(item["state"], _state(item), color=color)
+                lines.append(f"{below}{turn}{item['name'].rpartition('/')[2]}  {words}{pid}")
 
     for group in groups:
         if group["parent"] is None:
@@ -203,21 +200,5 @@ def tree(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _clock(ts: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(ts)) + f".{int(ts * 1000) % 1000:03d}"
-
-
-def event_line(event: dict[str, Any]) -> str:
-    """Return one event on one line."""
-    known = ("seq", "ts", "mono", "type", "actor", "generation", "stderr_tail")
-    rest = " ".join(
-        f"{key}={value}" for key, value in event.items() if key not in known and value not in (None, "")
-    )
-    generation = f" gen {event['generation']}" if event["generation"] else ""
-    head = f"{event['seq']:>6} {_clock(event['ts'])} {event['type']:<18}"
-    return f"{head} {event['actor'] or '-'}{generation} {rest}".rstrip()
-
-
-def log_line(line: dict[str, Any]) -> str:
-    """Return one printed line with its time and actor in front."""
-    return f"{_clock(line['ts'])} {line['actor']} │ {line['text']}"
+def _painted(state: str, words: str, *, color: bool) -> str:
+    return f"\x1b[{_COLORS[state]}m{words}\x1b[0m" if color and state in _COLORS else words

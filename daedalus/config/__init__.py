@@ -7,6 +7,6 @@ line runs `python -m daedalus.config` and reads the Report from its standard out
 """
 
 from daedalus.config.faults import Fault, Report
-from daedalus.config.loading import find, load, report
+from daedalus.config.loading import Wanted, find, load, report
 
-__all__ = ["Fault", "Report", "find", "load", "report"]
+__all__ = ["Fault", "Report", "Wanted", "find", "load", "report"]

@@ -10,7 +10,7 @@ from daedalus.kernel.spec import ActorSpec
 
 __all__ = ["check_gates"]
 
-_GATE = re.compile(r"time-sync|net:default-route|path:/[^\0]+|actor:\S+=running")
+_GATE = re.compile(r"time-sync|net:default-route|path:/[^\0]*|actor:.+=running", re.DOTALL)
 _KNOWN = "time-sync, net:default-route, path:/…, actor:NAME=running"
 
 Placed = list[tuple[ActorSpec, tuple[str, ...]]]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.figure import figure
 from bench.managers import Circus, Daedalus, Manager, Stamps, Supervisord, install, own_cpu_s, spend
 from bench.tree import pss_mb
 
@@ -37,7 +38,7 @@ def one(manager: Manager, size: int, pids: set[int]) -> dict[str, dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
 
     def note(what: str, value: float, unit: str) -> None:
-        found[what] = {"value": round(value, 3), "unit": unit}
+        found[what] = figure(value, unit)
 
     ups = manager.stamps.take(size, START_TIMEOUT_S)
     note("start of all", max(up.at for up in ups.values()) - manager.began, "s")
@@ -86,15 +87,16 @@ def reload(
     if spent.code:
         say(f"{manager.name}: {what}: exit {spent.code}: {spent.output.strip()[-200:]}")
         return
-    found[what] = {"value": round(spent.wall_ms, 1), "unit": "ms"}
+    found[what] = figure(spent.wall_ms, "ms")
     ups = manager.stamps.until_quiet(QUIET_S)
     pids |= {up.pid for up in ups}
-    found[f"{what}: children restarted"] = {"value": len({up.name for up in ups}), "unit": ""}
+    found[f"{what}: children restarted"] = figure(len({up.name for up in ups}), "")
     mine = [up.at for up in ups if up.name == changed]
     if mine:
-        found[f"{what}: until it is up"] = {"value": round((mine[-1] - began) * 1e3, 1), "unit": "ms"}
+        found[f"{what}: until it is up"] = figure((mine[-1] - began) * 1e3, "ms")
 
 
+IN_TABLE = ("CPU", "PSS", "status, CPU", "SIGKILL to up again")
 TARGETS = {"12 actors: CPU": 0.5, "12 actors: PSS": 30.0, "12 actors: status, CPU": 80.0}
 
 
@@ -103,17 +105,14 @@ def merged(size: int, all_found: dict[str, dict[str, dict[str, Any]]]) -> dict[s
     result: dict[str, Any] = {}
     ours = all_found.get("daedalus", {})
     for manager, found in all_found.items():
-        for what, figure in found.items():
-            key = f"{size} actors: {what}"
-            told = dict(figure)
-            if manager == "daedalus" and key in TARGETS:
-                told["target"] = TARGETS[key]
-            result[f"{key}, {manager}"] = told
+        for what, measured in found.items():
+            key, value = f"{size} actors: {what}", measured["value"]
+            target = TARGETS.get(key) if manager == "daedalus" else None
+            shown = size == min(SIZES) and what in IN_TABLE
+            result[f"{key}, {manager}"] = figure(value, measured["unit"], target, table=shown)
             mine = ours.get(what, {}).get("value")
-            if manager != "daedalus" and mine is not None and figure["value"]:
-                result[f"{key}, daedalus to {manager}"] = {
-                    "value": round(mine / figure["value"], 3), "unit": "times",
-                }  # fmt: skip
+            if manager != "daedalus" and mine is not None and value:
+                result[f"{key}, daedalus to {manager}"] = figure(mine / value, "times", table=False)
     return result
 
 

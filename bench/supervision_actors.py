@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.figure import figure
 from bench.managers import own_cpu_s
 from bench.tree import pss_mb
 from tests.system import configs
@@ -31,6 +32,7 @@ WINDOW_S = 20.0
 SETTLE_S = 5.0
 FEATURE = "live/feature-coinbase-ETH-USD"
 CASES = (("feature actor", FEATURE), ("writer", "store/writer-ticker"), ("foreign program", "ops/idle"))
+IN_TABLE = ("exit -> ready", "SIGKILL -> ready again")
 QUICK = "backoff = {base_s = 0.001, cap_s = 0.001, factor = 1}\n"
 
 
@@ -100,16 +102,11 @@ def measured(tree: Tree, way: str) -> dict[str, Any]:
             found.append(again(tree, name))
             time.sleep(0.3)
         for what in found[0]:
-            times = sorted(item[what] for item in found)
-            result[f"{label}{means}: {what}, p50"] = {
-                "value": round(statistics.median(times), 2),
-                "unit": "ms",
-            }
-        if (label, way) == ("feature actor", "zygote"):
-            result[f"{label}{means}: exit -> ready, p50"]["target"] = 20.0
-        result[f"{label}{means}: SIGKILL -> ready again, worst of {KILLS}"] = {
-            "value": round(max(item["SIGKILL -> ready again"] for item in found), 2), "unit": "ms",
-        }  # fmt: skip
+            middle = statistics.median(item[what] for item in found)
+            wanted = 20.0 if (label, way, what) == ("feature actor", "zygote", "exit -> ready") else None
+            result[f"{label}{means}: {what}, p50"] = figure(middle, "ms", wanted, table=what in IN_TABLE)
+        worst = max(item["SIGKILL -> ready again"] for item in found)
+        result[f"{label}{means}: SIGKILL -> ready again, worst of {KILLS}"] = figure(worst, "ms", table=False)
     return result
 
 
@@ -122,14 +119,10 @@ def idle(tree: Tree) -> dict[str, Any]:
     share = 100 * (own_cpu_s(pid) - before) / (time.monotonic() - began)
     zygotes = [item["pid"] for item in tree.status()["supervisor"]["zygotes"]]
     return {
-        "supervisor, 12 actors with heartbeats: CPU": {
-            "value": round(share, 3), "unit": "% of a core", "target": 0.5,
-        },
-        "supervisor, 12 actors with heartbeats: PSS": {
-            "value": round(pss_mb(pid), 1), "unit": "MB", "target": 30.0,
-        },
-        "its zygotes: PSS": {"value": round(sum(pss_mb(item) for item in zygotes), 1), "unit": "MB"},
-    }  # fmt: skip
+        "supervisor, 12 actors with heartbeats: CPU": figure(share, "% of a core", 0.5),
+        "supervisor, 12 actors with heartbeats: PSS": figure(pss_mb(pid), "MB", 30.0),
+        "its zygotes: PSS": figure(sum(pss_mb(item) for item in zygotes), "MB"),
+    }
 
 
 def configuration(base: Path, addresses: dict[str, Any], *, foreign: bool) -> str:
@@ -173,7 +166,7 @@ def one(kind: type[Tree], base: Path, config: str, way: str = "") -> dict[str, A
     tree = kind(base, config)
     try:
         actors = tree.wait_running(60)
-        result = measured(tree, way) if way else {**idle(tree), "actors": len(actors)}
+        result = measured(tree, way) if way else {**idle(tree), "actors": [*actors]}
         tree.stop()
     finally:
         tree.close()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.figure import figure
 from bench.managers import BIN, CHILD, Spent, Stamps, own_cpu_s, spend
 from bench.supervision import say
 from tests.system.tree import Tree
@@ -76,16 +77,11 @@ def command(tree: Tree, label: str) -> dict[str, Any]:
     for words in (("status",), ("status", "--json")):
         asked = [ctl(tree, *words) for _ in range(ASKS)]
         name = f"daedalus-ctl {' '.join(words)}, {label}"
-        result[f"{name}: wall, p50"] = {
-            "value": round(statistics.median(item.wall_ms for item in asked), 1), "unit": "ms",
-        }  # fmt: skip
-        result[f"{name}: CPU, p50"] = {
-            "value": round(statistics.median(item.cpu_ms for item in asked), 1), "unit": "ms", "target": 80.0,
-        }  # fmt: skip
-    interpreter = [spend([sys.executable, "-I", "-c", "import click"]) for _ in range(ASKS)]
-    result[f"import click alone, {label}: CPU, p50"] = {
-        "value": round(statistics.median(item.cpu_ms for item in interpreter), 1), "unit": "ms",
-    }  # fmt: skip
+        walls, cpus = ([getattr(item, kind) for item in asked] for kind in ("wall_ms", "cpu_ms"))
+        result[f"{name}: wall, p50"] = figure(statistics.median(walls), "ms", table=False)
+        result[f"{name}: CPU, p50"] = figure(statistics.median(cpus), "ms", 80.0)
+    alone = [spend([sys.executable, "-I", "-c", "import click"]).cpu_ms for _ in range(ASKS)]
+    result[f"import click alone, {label}: CPU, p50"] = figure(statistics.median(alone), "ms", table=False)
     return result
 
 
@@ -100,19 +96,15 @@ def socket_ms(tree: Tree, label: str, seconds: float) -> dict[str, Any]:
     share = 100 * (own_cpu_s(tree.process.pid) - before) / (time.monotonic() - began)
     line.close()
     times.sort()
+    rate = len(times) / seconds
     return {
-        f"socket, {label}: status, p50": {
-            "value": round(statistics.median(times), 2), "unit": "ms", "target": ROUND_TRIP_MS,
-        },
-        f"socket, {label}: status, p99": {
-            "value": round(times[int(len(times) * 0.99)], 2), "unit": "ms", "target": ROUND_TRIP_MS,
-        },
-        f"socket, {label}: status, worst of {len(times)}": {"value": round(times[-1], 2), "unit": "ms"},
-        f"socket, {label}: size of the answer": {"value": round(size / 1024, 1), "unit": "KB"},
-        f"supervisor, {label}, asked {len(times) / seconds:.0f} times a second: CPU": {
-            "value": round(share, 1), "unit": "% of a core",
-        },
-    }  # fmt: skip
+        f"socket, {label}: status, p50": figure(statistics.median(times), "ms", ROUND_TRIP_MS),
+        f"socket, {label}: status, p99": figure(times[int(len(times) * 0.99)], "ms", ROUND_TRIP_MS),
+        f"socket, {label}: status, worst": figure(times[-1], "ms", table=False),
+        f"socket, {label}: size of the answer": figure(size / 1024, "KB", table=False),
+        f"socket, {label}: asked": figure(rate, "1/s", table=False),
+        f"supervisor, {label}, asked: CPU": figure(share, "% of a core", table=False),
+    }
 
 
 def storm(base: Path) -> dict[str, Any]:
@@ -129,9 +121,8 @@ def storm(base: Path) -> dict[str, Any]:
             first = restarts(tree)
             began = time.monotonic()
             result |= socket_ms(tree, label, STORM_S)
-            result[f"socket, {label}: restarts"] = {
-                "value": round((restarts(tree) - first) / (time.monotonic() - began), 1), "unit": "1/s",
-            }  # fmt: skip
+            rate = (restarts(tree) - first) / (time.monotonic() - began)
+            result[f"socket, {label}: restarts"] = figure(rate, "1/s", table=False)
             result |= command(tree, label)
             tree.stop()
         finally:
@@ -172,9 +163,7 @@ def reload(base: Path) -> dict[str, Any]:
                 times.setdefault(f"{what}: command, wall, p50", []).append(spent.wall_ms)
                 times.setdefault(f"{what}: command, CPU, p50", []).append(spent.cpu_ms)
         for what, values in times.items():
-            result[f"reload of {RELOADED}, {what}"] = {
-                "value": round(statistics.median(values), 1), "unit": "ms",
-            }  # fmt: skip
+            result[f"reload of {RELOADED}, {what}"] = figure(statistics.median(values), "ms")
         tree.stop()
     finally:
         tree.close()

@@ -19,6 +19,8 @@ def render(found: list[dict[str, Any]]) -> str:
     lines = ["| Measurement | Figure | Value | Target | |", "|---|---|---|---|---|"]
     for result in found:
         for name, figure in result["figures"].items():
+            if not figure.get("table", True):
+                continue  # kept in the results, too much for a table
             target = figure.get("target")
             sign = "≤" if figure.get("better", "lower") == "lower" else "≥"
             ratio = figure.get("ratio")

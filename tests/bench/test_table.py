@@ -1,0 +1,20 @@
+"""What the README shows of the results, and what it leaves to them."""
+
+from bench import __main__ as bench
+from bench import table
+from bench.figure import figure
+
+
+def test_a_figure_that_is_not_for_the_table_is_kept_and_not_shown() -> None:
+    found = bench.figures({"told": figure(1.23456, "ms", 2.0), "kept": figure(5, "MB", table=False)})
+    assert found["told"]["value"] == 1.235
+    assert found["kept"]["value"] == 5
+    result = {
+        "name": "supervision",
+        "machine": {"cpu": "c", "cores": 2, "python": "3.11"},
+        "calibration": {"bytecode_mops": 20.0},
+        "figures": found,
+    }
+    rendered = table.render([result])
+    assert "| supervision | told | 1.235 ms | ≤ 2 ms | met |" in rendered
+    assert "kept" not in rendered

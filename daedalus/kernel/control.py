@@ -1,10 +1,7 @@
 """The control socket: one JSON object per line, both ways. Transport only; `commands` does what is asked.
 
-    request  {"v":1,"id":any,"cmd":"stop","args":{…},"timeout":s}
-    reply    {"v":1,"id":…,"ok":true,"result":…}  or  {…,"ok":false,"error":{"code","message","actor"}}
-
-A streamed reply has "more":true in all lines but the last. A bad line is answered with an error, and the
-connection stays open. When a client sends no more, what it follows ends and what it asked is still answered.
+The lines themselves are made in `request`. A bad line is answered with an error, and the connection stays
+open. When a client sends no more, what it follows ends and what it asked is still answered.
 
 Whatever clients do, the supervisor keeps its time and its memory: requests are begun one per turn of the
 loop, whoever they are from; lines, connections, requests at work and unread replies are bounded; an operation
@@ -13,81 +10,26 @@ belongs to the supervisor, not to the client that asked for it, and outlives its
 
 import asyncio
 import contextlib
-import math
 import os
 import select
 import socket
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from daedalus.kernel.access import Access, Level, peer_of
 from daedalus.kernel.commands import COMMANDS, LAST_WORDS, READS, STREAMS, Office
 from daedalus.kernel.errors import ControlError
+from daedalus.kernel.request import Request, id_in, parse_request, reply_line
 
-__all__ = ["CONNECTIONS_MAX", "LINE_MAX", "Control", "Request", "parse_request"]
+__all__ = ["CONNECTIONS_MAX", "LINE_MAX", "Control"]
 
 LINE_MAX = 64 * 1024  # bytes of one request
 REQUESTS_MAX = 16  # that take their time, per connection; what is answered at once is answered in turn
 CONNECTIONS_MAX = 64
 QUIET_S = 30.0  # asks nothing, or reads nothing: gives its place away when there is no other
+REFUSAL_S = 1.0  # for the question of somebody who is refused anyway
 UNREAD_MAX = 64 * 1024  # bytes of replies that a client has not read, beside the one being sent
 _REFUSALS = (TypeError, ValueError, RecursionError)  # what arguments of another type lead to
-
-
-class Request(msgspec.Struct, frozen=True):
-    """One request."""
-
-    cmd: str
-    v: int = 1
-    id: Any = None
-    args: dict[str, Any] = {}
-    timeout: float | None = None
-
-
-class _Named(msgspec.Struct):
-    id: Any = None
-
-
-def parse_request(line: bytes) -> Request:
-    """Return the request in a line.
-
-    Raises:
-        ControlError: it is none (code usage).
-    """
-    try:
-        request = msgspec.json.decode(line, type=Request)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ControlError("usage", f"cannot read the request: {error}") from None
-    if request.v != 1:
-        raise ControlError("usage", f"cannot speak version {request.v} of the protocol: this is version 1")
-    if request.cmd not in COMMANDS and request.cmd not in STREAMS:
-        known = ", ".join(sorted((*COMMANDS, *STREAMS)))
-        raise ControlError("usage", f"cannot do {request.cmd!r:.40}: the commands are {known}")
-    if request.timeout is not None and not 0 <= request.timeout < math.inf:
-        raise ControlError("usage", f"cannot wait {request.timeout:g} s: a timeout is 0 or more")
-    return request
-
-
-def _id_in(line: bytes) -> Any:
-    """Return the id of a request that is wrong in another way."""
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return msgspec.json.decode(line, type=_Named).id
-    return None
-
-
-def _reply(
-    request_id: Any, *, result: Any = None, error: ControlError | None = None, more: bool = False
-) -> bytes:
-    reply: dict[str, Any] = {"v": 1, "id": request_id, "ok": error is None}
-    if error is not None:
-        reply["error"] = {"code": error.code, "message": str(error), "actor": error.actor}
-    else:
-        reply["result"] = result
-    if more:
-        reply["more"] = True
-    return msgspec.json.encode(reply) + b"\n"
 
 
 class Control:
@@ -105,6 +47,7 @@ class Control:
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, asyncio.Task[Any] | None] = {}
         self._operations: set[asyncio.Task[Any]] = set()
+        self._refusing = 0
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
@@ -163,8 +106,7 @@ class Control:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusal, level = self._refusal(writer)
         if refusal is not None:
-            writer.write(_reply(None, error=refusal))
-            writer.close()
+            await self._refuse(reader, writer, refusal)
             return
         connection = _Connection(self, reader, writer, level)
         self._connections[connection] = asyncio.current_task()
@@ -172,6 +114,19 @@ class Control:
             await connection.serve()
         finally:
             del self._connections[connection]
+
+    async def _refuse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: ControlError
+    ) -> None:
+        """Say no, and hear the question out: who writes into a closed socket never reads the answer."""
+        writer.write(reply_line(None, error=error))
+        if self._refusing < CONNECTIONS_MAX:
+            self._refusing += 1
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(REFUSAL_S):
+                    await reader.read(LINE_MAX)
+            self._refusing -= 1
+        writer.close()
 
     def _refusal(self, writer: asyncio.StreamWriter) -> tuple[ControlError | None, Level]:
         peer = peer_of(writer.get_extra_info("socket"))
@@ -300,7 +255,7 @@ class _Connection:
                     return line
                 skipped += len(line)
                 refused = ControlError("usage", f"cannot read a line of {skipped} bytes, at most {LINE_MAX}")
-                await self._send(_reply(None, error=refused))
+                await self._send(reply_line(None, error=refused))
                 skipped = 0
 
     async def _begin(self, line: bytes) -> None:
@@ -311,7 +266,7 @@ class _Connection:
             request = parse_request(line)
             self._check_allowed(request)
         except ControlError as error:
-            await self._send(_reply(_id_in(line), error=error))
+            await self._send(reply_line(id_in(line), error=error))
             return
         endless = request.cmd == "wait" or bool(request.args.get("follow"))
         if request.cmd in READS and not endless:
@@ -322,7 +277,7 @@ class _Connection:
             task.add_done_callback(self._worked)
         else:
             text = f"cannot begin another request: {REQUESTS_MAX} of this connection are at work"
-            await self._send(_reply(request.id, error=ControlError("busy", text)))
+            await self._send(reply_line(request.id, error=ControlError("busy", text)))
 
     def _worked(self, task: asyncio.Task[None]) -> None:
         del self._work[task]
@@ -352,15 +307,15 @@ class _Connection:
                 return
             if request.cmd in LAST_WORDS:
                 await self._control.operate(
-                    request, lambda result: self._writer.write(_reply(request.id, result=result))
+                    request, lambda result: self._writer.write(reply_line(request.id, result=result))
                 )
                 return
-            await self._send(_reply(request.id, result=await self._result(request)))
+            await self._send(reply_line(request.id, result=await self._result(request)))
         except ControlError as error:
-            await self._send_last(_reply(request.id, error=error))
+            await self._send_last(reply_line(request.id, error=error))
         except _REFUSALS as error:
             refused = ControlError("usage", f"cannot do this request: {error}")
-            await self._send_last(_reply(request.id, error=refused))
+            await self._send_last(reply_line(request.id, error=refused))
         except ConnectionError:
             pass
 
@@ -377,8 +332,8 @@ class _Connection:
         items = STREAMS[request.cmd](self._control.office, request.args)
         async with contextlib.aclosing(items):  # type: ignore[type-var]
             async for item in items:
-                await self._send(_reply(request.id, result=item, more=True))
-        await self._send(_reply(request.id))
+                await self._send(reply_line(request.id, result=item, more=True))
+        await self._send(reply_line(request.id))
 
     async def _send_last(self, line: bytes) -> None:
         with contextlib.suppress(ConnectionError):

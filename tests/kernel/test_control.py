@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from daedalus.kernel import commands, control
-from daedalus.kernel.control import CONNECTIONS_MAX, LINE_MAX, REQUESTS_MAX, Control, parse_request
+from daedalus.kernel.control import CONNECTIONS_MAX, LINE_MAX, REQUESTS_MAX, Control
 from daedalus.kernel.errors import ControlError
+from daedalus.kernel.request import parse_request
 from tests.kernel.control_room import FakeOffice, tree
 from tests.loops import drive, until
 
@@ -254,7 +255,7 @@ def test_connections_are_bounded_and_the_one_that_was_quiet_for_longest_gives_wa
         clients = [await room.client() for _ in range(CONNECTIONS_MAX)]
         await until(lambda: len(room.server._connections) == CONNECTIONS_MAX)
         refused = await room.client()
-        error = (await refused.reply())["error"]
+        error = (await refused.ask("count"))["error"]
         assert (error["code"], error["message"]) == (
             "busy",
             f"cannot serve more than {CONNECTIONS_MAX} connections",

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conformance.harness import RefusedError, Tree, probe, slack
+from tests.conformance.harness import Tree, probe, slack
+from tests.conformance.wire import RefusedError
 
 pytestmark = pytest.mark.system
 

@@ -32,7 +32,7 @@ def shared(plant: Callable[[], Tree]) -> Tree:
             150,
             "--alloc-first",
             1,
-            memory_soft=None,
+            memory_soft="64M",
             memory_hard="64M",
         ),
         probe("c60/b"),
@@ -88,7 +88,7 @@ def test_c60_the_kernel_kills_the_whole_group_and_the_class_says_oom(tree: Tree)
             400,
             "--alloc-first",
             1,
-            memory_soft=None,
+            memory_soft="64M",
             memory_hard="64M",
         )
     )

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.conformance.harness import Link, RefusedError, Tree, probe, table
+from tests.conformance.harness import Tree, probe, table
+from tests.conformance.wire import Link, RefusedError
 
 pytestmark = [
     pytest.mark.system,

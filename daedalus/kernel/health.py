@@ -6,7 +6,7 @@ rates are in `daedalus-ctl stats`. What an indicator reads is named by the last 
 taken at its worst over all actors (`spool_fill` reads `orderbook.spool_fill` and `trades.spool_fill`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -27,14 +27,17 @@ class Documents(msgspec.Struct, frozen=True):
 
     status: dict[str, Any]
     stats: dict[str, Any]
+    reported: dict[str, list[tuple[str, float]]]  # last part of the key -> (actor, value) of every number
 
-    def reported(self, key: str) -> Iterator[tuple[str, float]]:
-        """Yield actor and value of every number reported under `key` or `something.key`."""
-        for actor in self.stats["actors"]:
-            for name, value in (actor["stats"] or {}).items():
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                if number and name.rpartition(".")[2] == key:
-                    yield actor["name"], value
+
+def _numbers(stats: dict[str, Any]) -> dict[str, list[tuple[str, float]]]:
+    """Return every number reported under `key` or `something.key`, by key."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for actor in stats["actors"]:
+        for name, value in (actor["stats"] or {}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found.setdefault(name.rpartition(".")[2], []).append((actor["name"], value))
+    return found
 
 
 class Indicator(msgspec.Struct, frozen=True):
@@ -50,7 +53,7 @@ class Indicator(msgspec.Struct, frozen=True):
 
 def _worst(key: str, scale: float = 1.0) -> Callable[[Documents], tuple[Value, str]]:
     def read(documents: Documents) -> tuple[Value, str]:
-        actor, value = max(documents.reported(key), key=lambda item: item[1], default=("", None))
+        actor, value = max(documents.reported.get(key, ()), key=lambda item: item[1], default=("", None))
         return (None if value is None else round(value * scale, 3)), actor
 
     return read
@@ -58,7 +61,7 @@ def _worst(key: str, scale: float = 1.0) -> Callable[[Documents], tuple[Value, s
 
 def _sum(*keys: str) -> Callable[[Documents], tuple[Value, str]]:
     def read(documents: Documents) -> tuple[Value, str]:
-        found = [item for key in keys for item in documents.reported(key)]
+        found = [item for key in keys for item in documents.reported.get(key, ())]
         actors = dict.fromkeys(actor for actor, value in found if value)
         return (sum(value for _, value in found) if found else None), ", ".join(actors)
 
@@ -205,6 +208,6 @@ def report(status: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
         status: the result of the command `status`, of all actors.
         stats: the result of `stats`, of all actors.
     """
-    documents = Documents(status, stats)
+    documents = Documents(status, stats, _numbers(stats))
     judged = [_judge(indicator, documents) for indicator in INDICATORS]
     return {"ok": all(item["level"] != "bad" for item in judged), "indicators": judged}

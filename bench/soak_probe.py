@@ -9,12 +9,14 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 
 ALONE_S = (
     20.0  # of a forked child: longer than it should live, so that a missed one is seen, and not for ever
 )
 PAGE = 4096
+LINES = 32  # printed at each start
 
 
 def parse() -> argparse.Namespace:
@@ -58,7 +60,12 @@ class Probe:
                 os.setsid()
             time.sleep(ALONE_S)
             os._exit(0)
-        print(f"{os.environ['DAEDALUS_ACTOR']} {os.environ['DAEDALUS_GENERATION']} {flags.tag}", flush=True)
+        name, generation = os.environ["DAEDALUS_ACTOR"], os.environ["DAEDALUS_GENERATION"]
+        for line in range(
+            LINES
+        ):  # so that the supervisor's rings are full within minutes, and its memory flat
+            print(f"{name} generation {generation} line {line}")
+        sys.stdout.flush()
         self.say("READY=1")
         while True:
             told = signal.sigtimedwait(heard, flags.beat)

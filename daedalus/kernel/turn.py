@@ -168,7 +168,7 @@ class Turn:
     def _did_stop(self, child: Child) -> bool:
         if child.slot in ("up", "starting"):
             self.halt(child.name)
-        elif child.slot in ("waiting", "parked", "held"):
+        elif child.slot in ("waiting", "parked", "held") and ("start", child.name) not in self.plan:
             self.settle(child.name, "down")
         return child.slot not in LIVE
 

@@ -36,7 +36,7 @@ async def add(supervisor: "Supervisor", name: str, table: dict[str, Any] | None)
         ControlError: it is there already, the file or the table has faults, or its group is not there.
     """
     extra = ["--actor", name, *([] if table is None else ["--table", json.dumps(table)])]
-    account = await source.ask(supervisor.source, supervisor.reaper, extra)
+    account = await source.ask(supervisor.source, supervisor.reaper, extra, cores=supervisor.cores)
     spec = account.actor
     if spec is None:
         raise ControlError("not_found", f"cannot add {name}: the file has no such actor", name)
@@ -87,7 +87,7 @@ async def reload(supervisor: "Supervisor", *, dry_run: bool = False) -> dict[str
         ControlError: the configuration has faults, or asks for what only a restart of the service can do.
             Nothing has changed then.
     """
-    account = await source.ask(supervisor.source, supervisor.reaper, [])
+    account = await source.ask(supervisor.source, supervisor.reaper, [], cores=supervisor.cores)
     assert account.tree is not None
     new = account.tree
     plan = planning.plan(supervisor.tree, new)

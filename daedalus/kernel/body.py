@@ -58,6 +58,7 @@ class Body:
         self.identity: process.Identity | None = None
         self.pipes: tuple[Pipe, Pipe] | None = None
         self.leaf: Leaf | None = None
+        self._ooms = 0  # that its control group had seen before it was born
         self.oom_killed = False
         self.error = ""  # why it could not be made
 
@@ -137,7 +138,10 @@ class Body:
             return
         leaf = self._maker.cgroups.leaf(self._name)
         leaf.set_limits(memory_hard)
-        self.leaf = leaf if leaf.add(pid) else None
+        if leaf.add(pid):
+            self.leaf, self._ooms = leaf, leaf.oom_kills() or 0
+        else:
+            leaf.remove()
 
     def _dead(self, status: Status) -> None:
         self._work(self._bury(status))
@@ -149,7 +153,7 @@ class Body:
         while not self._empty(pid) and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells of a group's end
             await asyncio.sleep(_POLL_S)
         if self.leaf is not None:
-            self.oom_killed = (self.leaf.oom_kills() or 0) > 0
+            self.oom_killed = (self.leaf.oom_kills() or 0) > self._ooms
             self.leaf.remove()
             self.leaf = None
         if self.pidfd >= 0:

@@ -73,7 +73,12 @@ class _Sink:
 
 
 async def run(
-    command: Sequence[str], reaper: Reaper, *, timeout_s: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    reaper: Reaper,
+    *,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    cores: Sequence[int] = (),
 ) -> Done:
     """Run `command` to its end and return what it said.
 
@@ -82,13 +87,17 @@ async def run(
         reaper: the one that waits for children of this process.
         timeout_s: after so many seconds it is killed, and its status is a signal.
         environment: in place of ours.
+        cores: where it may run; default: where we may. What it reports about the machine depends on them.
 
     Raises:
         OSError: it could not be started.
     """
     stdout, stderr = _Sink(), _Sink()
     exited: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+    ours = os.sched_getaffinity(0)
     try:
+        if cores:
+            os.sched_setaffinity(0, cores)  # inherited, so it holds from the child's first step
         child = subprocess.Popen(  # noqa: ASYNC220, S603 - the loop's own would wait for it; the words are ours
             command,
             stdin=subprocess.DEVNULL,
@@ -104,6 +113,7 @@ async def run(
         stderr.close()
         raise
     finally:
+        os.sched_setaffinity(0, ours)
         os.close(stdout.writer)
         os.close(stderr.writer)
     try:

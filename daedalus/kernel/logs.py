@@ -22,6 +22,7 @@ RING_LINES = 256
 RING_BYTES = 64 * 1024
 LINE_MAX = 16 * 1024  # bytes; a longer line is split and marked
 TAIL_LINES = 20
+TAIL_CHARS = 4096  # of one of them
 READ_BUDGET = 16 * 1024  # bytes per pipe and turn of the loop
 PIPE_BYTES = 1 << 20
 LARGE_PIPES_MAX = (
@@ -41,19 +42,25 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Ring:
-    """The last lines of one actor: at most RING_LINES and RING_BYTES."""
+    """The last lines of one actor: at most RING_LINES and RING_BYTES.
+
+    What it said last on standard error is kept apart, so that a flood of output cannot wash it away.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
         self.lines: deque[Line] = deque()
         self.count = 0  # ever
         self._bytes = 0
+        self._tail: deque[tuple[int, str]] = deque(maxlen=TAIL_LINES)  # generation, line
 
     def append(self, ts: float, generation: int, stream: str, text: str) -> Line:
         """Keep a line, forgetting the oldest where there is no room."""
         self.count += 1
         line = Line(self.count, ts, generation, stream, text)
         self.lines.append(line)
+        if stream == "stderr":
+            self._tail.append((generation, text[:TAIL_CHARS]))
         self._bytes += _size(text)
         while len(self.lines) > RING_LINES or (self._bytes > RING_BYTES and len(self.lines) > 1):
             self._bytes -= _size(self.lines.popleft().text)
@@ -61,14 +68,11 @@ class Ring:
 
     def stderr_tail(self, generation: int) -> list[str]:
         """Return the last lines that one generation wrote to standard error."""
-        found = [
-            line.text for line in self.lines if line.generation == generation and line.stream == "stderr"
-        ]
-        return found[-TAIL_LINES:]
+        return [text for born, text in self._tail if born == generation]
 
     def dump(self) -> bytes:
         """Return what the next image of this supervisor must know."""
-        return msgspec.json.encode(_Kept(count=self.count, lines=list(self.lines)))
+        return msgspec.json.encode(_Kept(count=self.count, lines=list(self.lines), tail=list(self._tail)))
 
     def load(self, data: bytes) -> None:
         """Go on where the image before left off: its lines, then the next number.
@@ -78,6 +82,7 @@ class Ring:
         """
         kept = msgspec.json.decode(data, type=_Kept)
         self.count, self.lines = kept.count, deque(kept.lines)
+        self._tail.extend(kept.tail)
         self._bytes = sum(_size(line.text) for line in self.lines)
 
 
@@ -86,6 +91,7 @@ class _Kept(msgspec.Struct):
 
     count: int
     lines: list[Line]
+    tail: list[tuple[int, str]]
 
 
 def _size(text: str) -> int:

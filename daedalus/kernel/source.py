@@ -49,8 +49,16 @@ class Source(Protocol):
         ...
 
 
-async def ask(source: Source | None, reaper: Reaper, extra: list[str]) -> Account:
+async def ask(
+    source: Source | None, reaper: Reaper, extra: list[str], *, cores: Sequence[int] = ()
+) -> Account:
     """Read the configuration and return an account without faults.
+
+    Args:
+        source: how to read it.
+        reaper: waits for the reader.
+        extra: arguments of the reader.
+        cores: those that actors may have: without them the plan would be for the supervisor's own core.
 
     Raises:
         ControlError: there is no source, it could not be read, or it has faults: all of them, one a line.
@@ -59,7 +67,11 @@ async def ask(source: Source | None, reaper: Reaper, extra: list[str]) -> Accoun
         raise ControlError("config", "cannot read the configuration again: it came from no file")
     try:
         done = await run(
-            source.command(extra), reaper, timeout_s=READ_TIMEOUT_S, environment=actor_environment()
+            source.command(extra),
+            reaper,
+            timeout_s=READ_TIMEOUT_S,
+            environment=actor_environment(),
+            cores=cores,
         )
     except OSError as error:
         raise ControlError("failed", f"cannot start the reader of the configuration: {error}") from None

@@ -348,3 +348,17 @@ def test_somebody_who_never_stops_writing_does_not_keep_us() -> None:
         return size
 
     assert PIPE_BYTES <= asyncio.run(body()) < 3 * PIPE_BYTES
+
+
+def test_the_last_words_on_standard_error_outlive_a_flood_of_output() -> None:
+    ring = Ring()
+    ring.append(0.0, 1, "stderr", "of an earlier life")
+    for number in range(30):
+        ring.append(0.0, 2, "stderr", f"why {number}")
+    for number in range(1000):
+        ring.append(0.0, 2, "stdout", f"line {number}")
+    assert ring.stderr_tail(2) == [f"why {number}" for number in range(10, 30)]
+    again = Ring()
+    again.load(ring.dump())
+    assert again.stderr_tail(2) == ring.stderr_tail(2)
+    assert ring.stderr_tail(3) == []

@@ -76,12 +76,12 @@ class Server:
                 request = json.loads(line)
                 self.seen.append(request)
                 for reply in self._replies(request):
+                    if reply is None:
+                        return
                     peer.sendall(json.dumps({"v": 1, "id": request["id"], **reply}).encode() + b"\n")
-                answer = self.answers[request["cmd"]]
-                if isinstance(answer, Stream) and not answer.ends:
-                    return
 
-    def _replies(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _replies(self, request: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+        """Yield what to send; None: hang up."""
         answer = self.answers[request["cmd"]]
         try:
             result = answer(request["args"]) if callable(answer) else answer
@@ -91,7 +91,7 @@ class Server:
                 for item in result.items:
                     yield {"ok": True, "result": item, "more": True}
                 if not result.ends:
-                    return
+                    yield None
                 result = None
             yield {"ok": True, "result": result}
         except Fault as fault:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 
 from daedalus.cli.ctl.follow import moment
-from tests.cli.ctl_server import Server, Stream, ctl
+from tests.cli.ctl_server import Server, Stream, ctl, run
 
 
 def event(seq: int, **values: Any) -> dict[str, Any]:
@@ -46,17 +49,75 @@ def test_events_that_are_no_longer_known_are_told(runtime_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["events", "logs"])
-@pytest.mark.parametrize("ends", [True, False])
-def test_who_follows_is_left_with_7_when_the_supervisor_goes(
-    runtime_dir: Path, command: str, ends: bool
-) -> None:
+def test_who_follows_is_left_with_7_when_the_stream_ends(runtime_dir: Path, command: str) -> None:
     item = event(1) if command == "events" else line(1, "x")
-    with Server(runtime_dir, {command: Stream([item], ends=ends)}) as server:
+    with Server(runtime_dir, {command: Stream([item])}) as server:
         done = ctl(server, command, "-f")
     assert done.returncode == 7
     assert done.stdout.count("\n") == 1
-    assert done.stderr.startswith("daedalus-ctl: cannot ")
+    assert done.stderr == f"daedalus-ctl: cannot follow {command} any longer: the supervisor has left\n"
     assert server.asked(command)[0]["follow"] is True
+
+
+# a supervisor in a process of its own, that answers one request with one item and dies
+MORTAL = """
+import socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+print("up", flush=True)
+peer, _ = server.accept()
+peer.recv(65536)
+peer.sendall(b'{"v":1,"id":1,"ok":true,"more":true,"result":' + sys.argv[2].encode() + b'}' + bytes([10]))
+"""
+
+
+@pytest.mark.parametrize("command", ["events", "logs"])
+def test_who_follows_is_left_with_7_when_the_supervisor_dies(runtime_dir: Path, command: str) -> None:
+    item = json.dumps(event(1) if command == "events" else line(1, "x"))
+    path = str(runtime_dir / "control.sock")
+    words = [sys.executable, "-c", MORTAL, path, item]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        done = run(command, "-f", "--socket", path)
+    assert done.returncode == 7
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == f"daedalus-ctl: cannot follow {command} any longer: the supervisor has left\n"
+
+
+def parts(*streams: Stream) -> Callable[[dict[str, Any]], Stream]:
+    """Answer the first request with the first stream, and so on."""
+    left = list(streams)
+    return lambda _: left.pop(0)
+
+
+def test_events_go_on_after_a_supervisor_that_replaced_its_program(runtime_dir: Path) -> None:
+    answer = parts(Stream([event(1), event(2)], ends=False), Stream([event(3)]))
+    with Server(runtime_dir, {"events": answer}) as server:
+        done = ctl(server, "events", "-f", "--json")
+    assert [json.loads(text)["seq"] for text in done.stdout.splitlines()] == [1, 2, 3]
+    assert done.returncode == 7
+    assert server.asked("events") == [{"since": 0, "follow": True}, {"since": 2, "follow": True}]
+
+
+def test_lines_go_on_after_it_and_none_comes_twice(runtime_dir: Path) -> None:
+    before = [line(1, "one"), line(1, "other", actor="g/b", ts=0.75)]
+    after = [line(1, "other", actor="g/b", ts=0.75), line(2, "two", ts=0.75), line(4, "four", ts=2.0)]
+    answer = parts(Stream(before, ends=False), Stream(after))
+    with Server(runtime_dir, {"logs": answer}) as server:
+        done = ctl(server, "logs", "-f", "-n", "5", "g")
+    texts = [text.partition(" │ ")[2] for text in done.stdout.splitlines()]
+    assert texts == ["one", "other", "two", "--- 1 line lost ---", "four"]
+    first = {"actors": ["g"], "lines": 5, "follow": True, "since": None}
+    assert server.asked("logs") == [first, first | {"lines": None, "since": 0.75}]
+
+
+def test_a_stream_that_is_not_followed_and_breaks_is_7(runtime_dir: Path) -> None:
+    with Server(runtime_dir, {"events": Stream([event(1)], ends=False)}) as server:
+        done = ctl(server, "events")
+    assert done.returncode == 7
+    assert len(server.asked("events")) == 1
 
 
 def test_a_line_has_its_time_and_actor_and_a_restart_its_mark(runtime_dir: Path) -> None:

@@ -51,7 +51,9 @@ def test_the_arguments_of_the_wire(
     with Server(runtime_dir, {cmd: {"actors": [brief()]}}) as server:
         done = ctl(server, *words)
         timed = ctl(server, *words, "--timeout", "7", "--json")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "store/writer-trades: running (pid 2211)\n", "")
+    fate = {"pause": "paused", "resume": "resumed", "kill": f"{words[-1]} sent"}.get(cmd, "running")
+    assert done.stdout == f"store/writer-trades: {fate} (pid 2211)\n"
+    assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(timed.stdout) == {"actors": [brief()]}
     asked = {"v": 1, "id": 1, "cmd": cmd, "args": args}
     assert server.seen == [asked | {"timeout": None}, asked | {"timeout": 7.0}]
@@ -245,8 +247,8 @@ def test_a_timeout_is_the_supervisors_and_only_then_ours(runtime_dir: Path) -> N
     options.runtime = str(runtime_dir)
     with Server(runtime_dir, {"stop": lambda _: leave.wait(20)}):
         ours = connection.Connection(options)
-        with pytest.raises(connection.Refused, match=r"within 0.1 s; it goes on") as refused:
-            ours.call("stop", {}, 0.1, margin_s=0.0)
+        with pytest.raises(connection.Refused, match=r"within 0.1 s; it goes on$") as refused:
+            ours.call("stop", {}, 0.1, lambda _: None, margin_s=0.0)
         leave.set()
         ours.close()
     assert refused.value.code == "timeout"

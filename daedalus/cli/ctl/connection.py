@@ -4,10 +4,12 @@ Every failure becomes a `Refused` with a code of the wire, so that one place tur
 code. An answer is waited for in turns of a second where somebody wants to be told meanwhile (`patience`).
 """
 
+import contextlib
 import json
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +18,16 @@ from daedalus.cli.ctl.options import Options
 from daedalus.kernel import errors
 from daedalus.kernel.locate import find_socket
 
-__all__ = ["ANSWER_MARGIN_S", "EXIT_CODES", "READ_TIMEOUT_S", "Connection", "Refused"]
+__all__ = [
+    "ANSWER_MARGIN_S",
+    "EXIT_CODES",
+    "READ_TIMEOUT_S",
+    "RETRY_S",
+    "TURN_S",
+    "Connection",
+    "Gone",
+    "Refused",
+]
 
 EXIT_CODES = {
     "failed": errors.EXIT_FAILED,
@@ -31,8 +42,13 @@ EXIT_CODES = {
     "unreachable": errors.EXIT_UNREACHABLE,
     "denied": errors.EXIT_DENIED,
 }
-ANSWER_MARGIN_S = 5.0  # the supervisor keeps the time; this is for one that does not answer at all
+# The supervisor keeps the time. Beyond it one that does not answer at all is given so much more.
+ANSWER_MARGIN_S = 5.0  # to end an operation, or to say that it goes on
+READ_MARGIN_S = 1.0
 READ_TIMEOUT_S = 10.0
+GONE_S = 30.0  # a supervisor that hung up and lives has come back by then, if it comes back at all
+RETRY_S = 0.1  # nothing tells that a socket is bound anew
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 TURN_S = 1.0  # after so long somebody who waits is told, and again
 
 
@@ -49,6 +65,13 @@ class Refused(Exception):  # noqa: N818 - what the supervisor said, not a fault 
         return self.error["code"] or "failed"
 
 
+class Gone(Refused):
+    """The supervisor hung up."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unreachable", message)
+
+
 class Connection:
     """One connection to the supervisor. One question at a time."""
 
@@ -62,6 +85,7 @@ class Connection:
         Raises:
             Refused: unreachable, denied, or a path that cannot be one.
         """
+        self._options = options
         self._answer_s = answer_s
         path = _path(options)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -85,7 +109,7 @@ class Connection:
         timeout: float | None,
         idle: Callable[[float], None] | None = None,
         *,
-        margin_s: float = ANSWER_MARGIN_S,
+        margin_s: float | None = None,
     ) -> Any:
         """Ask and return the result.
 
@@ -94,12 +118,15 @@ class Connection:
             args: its arguments.
             timeout: seconds the supervisor may take; None leaves the bound to it.
             idle: called once a second with the seconds waited so far.
-            margin_s: seconds beyond the timeout, in which the supervisor may say that it is over.
+            margin_s: seconds beyond the timeout, in which the supervisor may say that it is over;
+                None: what is usual for a question, or with `idle` for an operation.
 
         Raises:
             Refused: what the supervisor answered, or that it did not.
         """
         self._send(cmd, args, timeout)
+        if margin_s is None:
+            margin_s = READ_MARGIN_S if idle is None else ANSWER_MARGIN_S
         self._await(cmd, None if timeout is None else timeout + margin_s, idle)
         return self._reply(cmd, self._answer_s)["result"]
 
@@ -107,13 +134,39 @@ class Connection:
         """Ask and yield the results one by one. A stream that is followed ends only with the supervisor.
 
         Raises:
+            Gone: the connection broke.
             Refused: what the supervisor answered; `unreachable` when one that is followed ends.
         """
         self._send(cmd, args, None)
         while (reply := self._reply(cmd, None if follow else self._answer_s)).get("more"):
             yield reply["result"]
         if follow:
-            raise Refused("unreachable", f"cannot follow {cmd} any longer: the supervisor has stopped")
+            raise Refused("unreachable", f"cannot follow {cmd} any longer: the supervisor has left")
+
+    def again(self) -> "Connection | None":
+        """Return a connection to the same supervisor after it hung up; None when it has left.
+
+        A supervisor that replaces its program (`reexec`) keeps its process and binds its socket anew.
+        """
+        pidfd = self._peer()
+        if pidfd is None:
+            return None
+        deadline = time.monotonic() + GONE_S
+        try:
+            while not select.select([pidfd], [], [], RETRY_S)[0] and time.monotonic() < deadline:
+                with contextlib.suppress(Refused):
+                    return Connection(self._options, answer_s=self._answer_s)
+        finally:
+            os.close(pidfd)
+        return None
+
+    def _peer(self) -> int | None:
+        """Return a pidfd of the process at the other end."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        try:
+            return os.pidfd_open(_CREDENTIALS.unpack(credentials)[0])
+        except OSError:
+            return None
 
     def _send(self, cmd: str, args: dict[str, Any], timeout: float | None) -> None:
         request = {"v": 1, "id": 1, "cmd": cmd, "args": args, "timeout": timeout}
@@ -130,7 +183,8 @@ class Connection:
         while True:
             left = None if wait_s is None else began + wait_s - time.monotonic()
             if left is not None and left <= 0:
-                raise Refused("timeout", f"cannot get an answer to {cmd} within {wait_s:g} s; it goes on")
+                onward = "" if idle is None else "; it goes on"
+                raise Refused("timeout", f"cannot get an answer to {cmd} within {wait_s:g} s{onward}")
             turn = left if idle is None else min(TURN_S, TURN_S if left is None else left)
             if select.select([self._socket], [], [], turn)[0]:
                 return
@@ -144,9 +198,9 @@ class Connection:
         except TimeoutError:
             raise Refused("timeout", f"cannot get an answer to {cmd} within {wait_s:g} s") from None
         except OSError as error:
-            raise Refused("unreachable", f"cannot reach the supervisor: {error.strerror or error}") from None
+            raise Gone(f"cannot reach the supervisor: {error.strerror or error}") from None
         if not line:
-            raise Refused("unreachable", "cannot go on: the supervisor closed the connection")
+            raise Gone(f"cannot get an answer to {cmd}: the supervisor closed the connection")
         try:
             reply = json.loads(line)
             if not reply["ok"]:

@@ -5,11 +5,12 @@ Both streams are numbered, so a follower knows when it missed something, and say
 
 import re
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
-from daedalus.cli.ctl.connection import Connection, Refused
+from daedalus.cli.ctl.connection import Connection, Gone, Refused
 from daedalus.cli.ctl.options import Options, example, global_options, some_names
 from daedalus.cli.ctl.output import say, say_json
 from daedalus.cli.ctl.words import event_line, log_line, log_mark
@@ -38,7 +39,11 @@ def events(options: Options, since: int, follow: bool) -> None:
     lists the types and their values.
     """
     seen = since
-    for event in Connection(options).stream("events", {"since": since, "follow": follow}, follow=follow):
+
+    def ask() -> dict[str, Any]:
+        return {"since": seen, "follow": follow}
+
+    for event in _items(options, "events", ask):
         lost = event["seq"] - seen - 1
         if seen and lost > 0 and not options.quiet:
             click.echo(f"daedalus-ctl: {lost} events after {seen} are no longer known", err=True)
@@ -86,25 +91,60 @@ def logs(
         raise Refused("usage", str(error)) from None
     if lines is None and after is None:
         lines = LINES
-    args = {"actors": list(names), "lines": lines, "follow": follow, "since": after}
-    seen: dict[str, int] = {}
-    for item in Connection(options).stream("logs", args, follow=follow):
+    seen: dict[str, int] = {}  # actor -> its last line
+    latest: float | None = None
+
+    def ask() -> dict[str, Any]:
+        if latest is None:
+            return {"actors": list(names), "lines": lines, "follow": follow, "since": after}
+        return {"actors": list(names), "lines": None, "follow": follow, "since": latest}
+
+    for item in _items(options, "logs", ask):
+        latest = item["ts"] if latest is None else max(latest, item["ts"])
+        lost = _missing(item, seen)
+        if lost < 0:
+            continue
         if options.json or output == "json":
             say_json(item)
             continue
-        if follow and (lost := _lost(item, seen)):
-            say(log_mark(item, f"{lost} lines lost"))
+        if follow and lost:
+            say(log_mark(item, f"{lost} line{'' if lost == 1 else 's'} lost"))
         say(log_line(item))
 
 
-def _lost(item: dict[str, Any], seen: dict[str, int]) -> int:
-    """Return how many lines of this actor were never sent to us, and note this one."""
+def _items(options: Options, cmd: str, ask: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the items of a stream, and go on after a supervisor that replaced its program.
+
+    Args:
+        options: where the supervisor is.
+        cmd: the stream.
+        ask: returns its arguments: those of the beginning, later those that go on from what was seen.
+    """
+    connection, args = Connection(options), ask()
+    while True:
+        try:
+            yield from connection.stream(cmd, args, follow=args["follow"])
+        except Gone:
+            if not args["follow"]:
+                raise
+            again = connection.again()
+            if again is None:
+                message = f"cannot follow {cmd} any longer: the supervisor has left"
+                raise Refused("unreachable", message) from None
+            connection.close()
+            connection, args = again, ask()
+        else:
+            return
+
+
+def _missing(item: dict[str, Any], seen: dict[str, int]) -> int:
+    """Return how many lines of this actor were never sent to us; below 0 when we had this one before."""
     if "seq" not in item:
         return 0
     seq = int(item["seq"])
     before = seen.get(item["actor"], seq - 1)
-    seen[item["actor"]] = seq
-    return max(0, seq - before - 1)
+    seen[item["actor"]] = max(seq, before)
+    return seq - before - 1
 
 
 def moment(words: str, now: float) -> float:

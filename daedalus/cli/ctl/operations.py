@@ -30,20 +30,31 @@ __all__ = [
 ]
 
 
-def _act(options: Options, cmd: str, names: tuple[str, ...], *, goal: str = "", **args: Any) -> None:
-    """Ask for something that may take its time, and print what became of each actor."""
+def _act(
+    options: Options, cmd: str, names: tuple[str, ...], *, goal: str = "", done: str = "", **args: Any
+) -> None:
+    """Ask for something that may take its time, and print what became of each actor.
+
+    Args:
+        options: where the supervisor is, and how long to wait.
+        cmd: the command.
+        names: the actors.
+        goal: the state that is waited for.
+        done: what to say of each; empty: its state.
+        args: further arguments of the command.
+    """
     connection = Connection(options)
     with Patience(options, list(names), goal=goal) as idle:
         result = connection.call(cmd, {"actors": list(names), **args}, options.timeout, idle)
-    show(options, result, _outcome)
+    show(options, result, lambda result: _outcome(result, done))
 
 
-def _outcome(result: dict[str, Any]) -> str:
-    return "\n".join(f"{item['name']}: {_fate(item)}" for item in result["actors"])
+def _outcome(result: dict[str, Any], done: str = "") -> str:
+    return "\n".join(f"{item['name']}: {_fate(item, done)}" for item in result["actors"])
 
 
-def _fate(item: dict[str, Any]) -> str:
-    words = item.get("note") or item["state"]
+def _fate(item: dict[str, Any], done: str) -> str:
+    words = item.get("note") or done or item["state"]
     counts = [
         f"{label} {item[key]}"
         for key, label in (("in_flight", "in flight"), ("flushed", "flushed"))
@@ -139,7 +150,7 @@ def kill(options: Options, names: tuple[str, ...], signal: str) -> None:
     The supervisor takes a death that follows as a crash: the actor is restarted as its restart type says. To
     end an actor for good, use stop.
     """
-    _act(options, "kill", names, signal=signal)
+    _act(options, "kill", names, done=f"{signal} sent", signal=signal)
 
 
 @click.command(epilog=example("daedalus-ctl pause live/gateway"))
@@ -147,7 +158,7 @@ def kill(options: Options, names: tuple[str, ...], signal: str) -> None:
 @global_options
 def pause(options: Options, names: tuple[str, ...]) -> None:
     """Freeze actors (SIGSTOP). Their heartbeat clock rests until resume."""
-    _act(options, "pause", names)
+    _act(options, "pause", names, done="paused")
 
 
 @click.command(epilog=example("daedalus-ctl resume live/gateway"))
@@ -155,7 +166,7 @@ def pause(options: Options, names: tuple[str, ...]) -> None:
 @global_options
 def resume(options: Options, names: tuple[str, ...]) -> None:
     """Let paused actors go on (SIGCONT)."""
-    _act(options, "resume", names)
+    _act(options, "resume", names, done="resumed")
 
 
 @click.command(epilog=example("daedalus-ctl reset ingest/collector-kraken"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daedalus.cli.ctl.connection import READ_TIMEOUT_S, TURN_S, Connection, Refused
+from daedalus.cli.ctl.connection import READ_TIMEOUT_S, RETRY_S, TURN_S, Connection, Refused
 from daedalus.cli.ctl.options import Options, example, global_options
 from daedalus.cli.ctl.output import show
 from daedalus.cli.ctl.patience import Patience
@@ -17,7 +17,6 @@ from daedalus.cli.ctl.words import clean, grid
 __all__ = ["reexec", "reload", "shutdown"]
 
 REEXEC_S = 60.0  # a new image imports, adopts and answers within this, even on a small board
-RETRY_S = 0.1  # nothing tells that a socket is bound anew
 
 
 @click.command(epilog=example("daedalus-ctl reload --dry-run"))

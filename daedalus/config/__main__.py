@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--actor", default="", help="give the specification of one actor too")
     parser.add_argument("--table", help="its table as JSON, in place of the one in the file")
     parser.add_argument("--stop-fails", action="store_true", help="a stop over stop_timeout_s is a fault")
-    args = parser.parse_args()
+    args = parser.parse_args(_joined(sys.argv[1:]))
     try:
         found = _report(args)
     except ConfigError as error:
@@ -34,6 +34,17 @@ def main() -> int:
         found = Report(file=file, faults=(Fault(path="", level="error", message=str(error)),))
     sys.stdout.buffer.write(msgspec.msgpack.encode(found))
     return 0
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return the words with every option and its value in one, so that a value may begin with a dash."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in ("--config", "--data", "--runtime", "--actor", "--table"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _report(args: argparse.Namespace) -> Report:

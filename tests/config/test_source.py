@@ -168,6 +168,8 @@ def test_the_loader_gives_the_tree_and_the_actor_that_were_asked_for(file: Path)
         (["--actor=ops/n", "--table=" + "[" * 9000], "not valid JSON"),
         (["--actor=ops/n", '--table={"instances": ' + "9" * 30 + ', "command": ["x"]}'], "less than or equal to 1000"),
         (["--actor=\udcff"], "cannot use --actor: it is not UTF-8"),
+        (["--actor", "-x"], "there is no actor '-x' in this file"),
+        (["--actor", "--table", "--table", "{}"], "there is no actor '--table', and it has no command"),
         (["--config=/nowhere.toml"], "no such file: /nowhere.toml"),
         (["--config=/"], "/ is a directory"),
         (["--config=\udcff"], "cannot use --config: it is not UTF-8"),

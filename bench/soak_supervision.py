@@ -31,9 +31,9 @@ CONTROLLED = ("stop", "start", "restart", "drain", "pause", "resume", "reload")
 ALLOWED = {
     "start": {"failed", "restarting", "busy"},
     "restart": {"failed", "restarting", "busy"},
-    "drain": {"failed"},
-    "pause": {"failed"},
-    "resume": {"failed"},
+    "drain": {"failed", "busy"},
+    "pause": {"failed", "busy"},
+    "resume": {"failed", "busy"},
 }
 
 

@@ -134,7 +134,7 @@ def scale(tree: Tree, few: int, many: int) -> None:
 
 
 def test_c51_temporary_actors_come_and_go_at_a_steady_cost(tree: Tree) -> None:
-    scale(tree.start(groups={"c51": {}}), 5, 25)
+    scale(tree.start(groups={"c51": {}}), 3, 12)
 
 
 @pytest.mark.soak

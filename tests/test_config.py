@@ -10,8 +10,8 @@ import pytest
 
 from daedalus import config
 from daedalus.config import Fault, Report, places
-from daedalus.config.expand import Machine, actors
 from daedalus.config.arithmetic import failures_in
+from daedalus.config.expand import Machine, actors
 from daedalus.config.models import Exchange, File, Gateway, Link, Sync, Writer
 from daedalus.config.problems import Problems
 from daedalus.config.roles import ROLES, place

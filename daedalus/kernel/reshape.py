@@ -27,10 +27,10 @@ def reshape(turn: Turn, event: Reshape) -> None:
     turn.window = turn.window[-event.spec.intensity :]  # an older one can no longer decide anything
     new = _arrange(turn, event)
     leaving = [name for name, child in turn.children.items() if child.leaving]
-    turn.plan = [step for step in turn.plan if step[1] not in leaving]
     stops = _dismiss(turn, leaving)
-    if not turn.runs:
+    if not turn.runs:  # what is closing goes on stopping them
         return
+    turn.plan = [step for step in turn.plan if step[1] not in leaving]
     work = [step for name in turn.children for step in _work(turn, name, new, event.restart)]
     turn.plan = stops + _merge(turn, work)
 

@@ -85,6 +85,7 @@ def validate(group: Group) -> None:
     else:
         for child in group.children:
             idle = child.slot not in ("waiting", "parked", "starting", "held")
+            idle = idle or ("stop", child.name) in group.plan
             assert child.wanted or idle, f"{child.name} is {child.slot} though nobody wants it"
     assert group.phase in ("down", "closing") or len(group.window) <= group.spec.intensity, group.window
     assert len(group.plan) == len(set(group.plan)), group.plan
@@ -134,7 +135,7 @@ def _ready(turn: Turn, child: Child, _: Ready) -> None:
 
 def _held(turn: Turn, child: Child, _: Held) -> None:
     """A gate is shut: who asked for the start by hand has his answer, and it will be tried for good."""
-    if child.slot == "stopping" or turn.phase == "closing":
+    if child.slot == "stopping" or (child.slot == "starting" and not (child.wanted and turn.runs)):
         _stopped(turn, child)
     elif child.slot == "starting":
         turn.put(child.name, slot="held", up_since=None, manual=False)
@@ -152,7 +153,7 @@ def _ended(turn: Turn, child: Child, event: Ended) -> None:
         return
     clean = event.verdict == "normal" and child.restart != "permanent"
     not_started = child.slot == "starting" and event.verdict in ("normal", "abnormal", "fatal") and not clean
-    if child.slot == "stopping" or turn.phase == "closing":
+    if child.slot == "stopping" or turn.phase == "closing" or not child.wanted:
         _stopped(turn, child)
     elif event.verdict == "ignored":
         turn.settle(child.name, "ignored")

@@ -116,11 +116,12 @@ class Turn:
         temporary = child.restart == "temporary" and not keep and self.phase != "closing"
         if child.leaving or temporary or slot == "removed":
             del self.children[name]
+            self.plan = [step for step in self.plan if step[1] != name]
             self.out.append(Settle(name, "removed"))
         else:
             self.put(name, slot=slot, again=False, manual=False, up_since=None, retry_at=None)
             self.out.append(Settle(name, slot))
-        if child.slot == "starting" and self.plan[:1] == [("start", name)]:
+        if child.slot == "starting" and self.plan[:1] == [("start", name)]:  # it had its start
             self.plan.pop(0)
 
     def retry(self, child: Child) -> None:

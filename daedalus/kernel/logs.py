@@ -23,7 +23,8 @@ RING_BYTES = 64 * 1024
 LINE_MAX = 16 * 1024  # bytes; a longer line is split and marked
 TAIL_LINES = 20
 TAIL_CHARS = 4096  # of one of them
-READ_BUDGET = 16 * 1024  # bytes per pipe and turn of the loop
+READ_BUDGET = 8 * 1024  # bytes per pipe and turn of the loop: some 500 short lines, 8 ms on a fast machine
+TURN_BUDGET = 4 * READ_BUDGET  # bytes of all pipes: who comes too late has the next turn
 PIPE_BYTES = 1 << 20
 LARGE_PIPES_MAX = (
     32  # half of what the kernel lets one user have (pipe-user-pages-soft) before it gives crumbs
@@ -101,7 +102,11 @@ def _size(text: str) -> int:
 class Pipe:
     """The reading end of one stream of one process, on the loop."""
 
-    _large: ClassVar[int] = 0  # of all pipes
+    # Of all pipes:
+    _large: ClassVar[int] = 0
+    _turn: ClassVar[asyncio.AbstractEventLoop | None] = None  # whose turn `_spent` counts
+    _spent: ClassVar[int] = 0
+    _late: ClassVar[dict[Callable[[], None], None]] = {}  # readers without room in this turn, in order
 
     def __init__(self, printed: Callable[[str], None]) -> None:
         """Make the pipe and begin to read. `printed` gets each line; `writer` is the other end."""
@@ -133,14 +138,40 @@ class Pipe:
             asyncio.get_running_loop().add_reader(reader, self._read)
 
     def _read(self) -> None:
+        if not self._open:
+            return
+        if not self._may_read():
+            Pipe._late[self._read] = None
+            return
+        Pipe._late.pop(self._read, None)
         try:
             data = os.read(self._reader, READ_BUDGET)
         except BlockingIOError:
             return
+        Pipe._spent += len(data)
         if not data:
             self.close()
             return
         self._take(data)
+
+    @classmethod
+    def _may_read(cls) -> bool:
+        """Return whether this turn of the loop has room for one more."""
+        loop = asyncio.get_running_loop()
+        if Pipe._turn is not loop:
+            if Pipe._turn is not None:  # a loop that ended within its turn
+                Pipe._late.clear()
+            Pipe._turn, Pipe._spent = loop, 0
+            loop.call_soon(cls._end_turn)
+        return Pipe._spent < TURN_BUDGET
+
+    @classmethod
+    def _end_turn(cls) -> None:
+        """Begin the next turn with who was too late: the kernel names the same ones first each time."""
+        Pipe._turn = None
+        late, Pipe._late = Pipe._late, {}
+        for read in late:
+            read()
 
     def _take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from daedalus.kernel.logs import (
     READ_BUDGET,
     RING_BYTES,
     RING_LINES,
+    TURN_BUDGET,
     Forwarder,
     Pipe,
     Ring,
@@ -326,6 +328,35 @@ def test_a_flood_is_read_in_slices_and_others_have_their_turn() -> None:
         assert len(loud) == 32 * 1024
         assert turns >= 2
         other.close()
+
+    asyncio.run(body())
+
+
+def test_many_floods_share_one_turn_and_none_is_left_out() -> None:
+    async def body() -> None:
+        counts = [0] * 12
+        pipes = []
+
+        def count(number: int) -> Callable[[str], None]:
+            def printed(text: str) -> None:
+                del text
+                counts[number] += 2
+
+            return printed
+
+        for number in range(len(counts)):
+            pipe = Pipe(count(number))
+            os.write(pipe.writer, b"x\n" * (16 * 1024))
+            pipes.append(pipe)
+        before = 0
+        for _ in range(12 * 32 * 1024 // TURN_BUDGET + 8):
+            await asyncio.sleep(0)
+            assert sum(counts) - before <= TURN_BUDGET
+            before = sum(counts)
+            assert max(counts) - min(counts) <= 2 * READ_BUDGET
+        assert counts == [32 * 1024] * len(counts)
+        for pipe in pipes:
+            pipe.close()
 
     asyncio.run(body())
 

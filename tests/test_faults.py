@@ -67,7 +67,7 @@ ONE_FAULT = [
         '[groups.store]\nstrategy = "one_for_none"\n',
         (
             "f:2: groups.store.strategy: cannot use 'one_for_none': input should be "
-            "'one_for_one', 'one_for_all', 'rest_for_one' or 'simple_one_for_one'"
+            "'one_for_one', 'one_for_all', 'rest_for_one' or 'simple_one_for_one' (did you mean 'one_for_one'?)"
         ),
     ),
     (
@@ -91,7 +91,7 @@ ONE_FAULT = [
     (SCRIPT + "memory_hard = true\n", None),
     (
         '[link]\nbatch_records = "64"\n',
-        "f:2: link.batch_records: cannot use '64': input should be a valid integer",
+        "f:2: link.batch_records: cannot use '64': input should be a valid integer (write 64, without quotes)",
     ),
     ('[gateway]\ntcp = "5555"\n', None),
     # exchanges
@@ -276,7 +276,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file(read) -> None:
 
 def test_broken_toml_names_its_line(read) -> None:
     assert told(read("[supervisor\n")) == [
-        "f: not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"
+        "f:1: not valid TOML: Expected ']' at the end of a table declaration (column 12)"
     ]
 
 

@@ -163,7 +163,7 @@ def log_events() -> set[str]:
     """Return the name of every event that the source logs."""
     found = set()
     for path in sources():
-        for call in calls(path, LOGGED | {"_report", "event"}):
+        for call in calls(path, LOGGED | {"report", "_report", "event"}):
             word = literal(call)
             if word is not None and name(path).split("/")[1] != "config":
                 found.add(word)
@@ -175,7 +175,7 @@ def tree_events() -> set[str]:
     return {
         word
         for path in sources("daedalus/kernel")
-        for call in calls(path, {"emit", "_event"})
+        for call in calls(path, {"emit", "record"})
         if (word := literal(call)) is not None
     }
 

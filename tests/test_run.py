@@ -28,6 +28,13 @@ def test_run_without_a_command_explains_itself() -> None:
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_run_explains_itself_when_asked_without_setting_anything_up(word: str) -> None:
+    done = run(word, DAEDALUS_PYTHON="python9.9")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run().stdout
+
+
 def test_run_with_an_interpreter_that_is_not_there_says_so() -> None:
     done = run("true", DAEDALUS_PYTHON="python9.9")
     assert done.returncode == 2

@@ -42,7 +42,7 @@ class Register:
             path = intent.intent_path(data)
             known, trouble = intent.load(path)
             if trouble:
-                report("intent_refused", error=trouble)
+                self._report("intent_refused", error=trouble)
             self._keeper = intent.Keeper(path, asyncio.get_running_loop().time(), known)
             self.wanted_down = known.down
 

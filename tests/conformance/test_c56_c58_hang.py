@@ -116,6 +116,25 @@ def test_c58_a_supervisor_that_was_stopped_blames_no_actor(tree: Tree) -> None:
     freeze(tree, ("g/a", "g/b"), 1.0)
 
 
+def test_c58_a_machine_that_was_suspended_blames_no_actor(tree: Tree) -> None:
+    names = ("g/a", "g/b", "g/c")
+    tree.start(*[probe(name, heartbeat_timeout_s=1.5) for name in names])
+    tree.wait_running(*names)
+    before, seq = tree.who(*names), tree.last_seq()
+    assert tree.process is not None
+    pids = [pid or 0 for pid, _ in before.values()]
+    # Everybody sleeps, so that no beat waits in the socket; the supervisor wakes first and finds them late.
+    for pid in (tree.process.pid, *pids):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(4.5)
+    for pid in (tree.process.pid, *pids):
+        os.kill(pid, signal.SIGCONT)
+    tree.until("answer", lambda: tree.call("count"))
+    time.sleep(2.0)
+    assert tree.who(*names) == before
+    assert tree.events(None, "hang", "kill", "exit", since=seq) == []
+
+
 @pytest.mark.soak
 def test_c58_a_supervisor_that_was_stopped_again_and_again_blames_no_actor(tree: Tree) -> None:
     names = tuple(f"g/{name}" for name in "abcdef")

@@ -14,7 +14,7 @@ import click
 
 from daedalus.cli.ctl.connection import READ_TIMEOUT_S, Connection, Refused
 from daedalus.cli.ctl.options import Options, example, global_options
-from daedalus.cli.ctl.output import show
+from daedalus.cli.ctl.output import show, width
 from daedalus.cli.ctl.text import diverges
 from daedalus.cli.ctl.words import clean, grid
 from daedalus.kernel.errors import EXIT_DIVERGES, EXIT_OK
@@ -22,6 +22,7 @@ from daedalus.kernel.locate import default_runtime
 
 __all__ = ["doctor", "of_supervisor"]
 
+_INDENT = "    "
 LAG_WARN_MS = 200.0
 LAG_BAD_MS = 2000.0  # the watchdog of systemd is no longer fed
 
@@ -99,8 +100,19 @@ def _check(name: str, level: str, value: str, advice: str = "") -> dict[str, str
 
 
 def _table(result: dict[str, Any]) -> str:
-    rows = [
-        (check["name"], check["level"], clean(check["value"]), clean(check["advice"]) or "-")
-        for check in result["checks"]
-    ]
-    return grid(("CHECK", "LEVEL", "VALUE", "ADVICE"), rows)
+    """Return a row per check, and its advice below: that may be long."""
+    rows = [(check["name"], check["level"], clean(check["value"])) for check in result["checks"]]
+    head, *lines = grid(("CHECK", "LEVEL", "VALUE"), rows).splitlines()
+    shown = [head]
+    for line, check in zip(lines, result["checks"], strict=True):
+        shown += [line, *_wrapped(clean(check["advice"]))]
+    return "\n".join(shown)
+
+
+def _wrapped(advice: str) -> list[str]:
+    import textwrap
+
+    columns = width()
+    if not advice or columns is None:
+        return [_INDENT + advice] if advice else []
+    return textwrap.wrap(advice, max(columns, 40), initial_indent=_INDENT, subsequent_indent=_INDENT)

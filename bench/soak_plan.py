@@ -18,7 +18,7 @@ SOFT_MB = (40, 44)  # soft limits that reloads change between
 HARD_MB = 90
 GROW_SOFT_MB = 36  # on top of what an interpreter has: past soft, short of hard
 GROW_HARD_MB = 120
-STALL_S = 3.0
+STALLS_S = ("3", "6")  # the longer one outlasts any heartbeat
 SIGNALS = ("SIGKILL", "SIGSEGV", "SIGTERM")
 EXTRA_MAX = 4  # actors that reloads add and remove again
 
@@ -134,7 +134,7 @@ class Plan:
     def _told(self, kind: str, free: list[str]) -> tuple[tuple[str, ...], str]:
         draw = self._random
         if kind == "stall":
-            return (), f"{STALL_S:g}"
+            return (), draw.choice(STALLS_S)
         if kind == "reload":
             return self._reload()
         if kind == "burst":

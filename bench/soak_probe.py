@@ -35,10 +35,10 @@ class Probe:
         self.socket.connect(os.environ["NOTIFY_SOCKET"])
         self.hoard: list[bytearray] = []
 
-    def say(self, text: str, *, wait: bool = True) -> None:
-        """Tell the supervisor. A beat does not wait for one that is away: its queue may be full."""
+    def say(self, text: str) -> None:
+        """Tell the supervisor, as sd_notify does: while its queue is full (ten by default) this waits."""
         with contextlib.suppress(OSError):
-            self.socket.send(text.encode(), 0 if wait else socket.MSG_DONTWAIT)
+            self.socket.send(text.encode())
 
     def take(self, number: int) -> None:
         """Do what a signal says."""
@@ -70,7 +70,7 @@ class Probe:
         while True:
             told = signal.sigtimedwait(heard, flags.beat)
             if told is None:
-                self.say("WATCHDOG=1\nX_DAEDALUS_MAILBOX=0", wait=False)
+                self.say("WATCHDOG=1\nX_DAEDALUS_MAILBOX=0")
             else:
                 self.take(told.si_signo)
 

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.soak_plan import GROW_HARD_MB, GROW_SOFT_MB, STALL_S, Action, Plan
+from bench.soak_plan import GROW_HARD_MB, GROW_SOFT_MB, Action, Plan
 from bench.soak_rules import FDS_PER_ACTOR, LIVE, Snapshot, Watch, flatness, overlapping
 from bench.soak_tree import HANG_S, NUMBERS, RefusedError, SoakTree
 
@@ -113,7 +113,7 @@ class Soak:
         if action.kind in CONTROLLED:
             self.command(action)
         elif action.kind == "stall":
-            self.stall()
+            self.stall(float(action.detail))
         else:
             self.hurt(action)
         self.check()
@@ -171,13 +171,13 @@ class Soak:
         if bool(touched) != bool(wanted):
             raise BrokenError(f"the reload of {sorted(wanted)} ({action.detail}) says: {changes}")
 
-    def stall(self) -> None:
-        """Stop the supervisor for longer than any heartbeat may be away."""
+    def stall(self, seconds: float) -> None:
+        """Stop the supervisor, for longer than any heartbeat may be away."""
         pid = self.tree.process.pid
         os.kill(pid, signal.SIGSTOP)
-        self.wait(STALL_S)
+        self.wait(seconds)
         os.kill(pid, signal.SIGCONT)
-        self.watch.forgive(STALL_S)
+        self.watch.forgive(seconds)
 
     def hurt(self, action: Action) -> None:
         """Send signals to processes, as the world does. Who is not up at the moment is spared."""

@@ -160,8 +160,7 @@ class Body:
             process.close_fd(self.pidfd)
             self.pidfd = -1
         for pipe in self.pipes or ():
-            pipe.drain()  # an exit is told after the last line; a grandchild may still hold the other end
-            pipe.close()
+            await pipe.finish()  # an exit is told after the last line
         self.pipes = self.identity = None
         self._hooks.gone(status)
 

@@ -12,7 +12,7 @@ def configure(actor: str = "", generation: int = 0) -> None:
     """Set up logging for this process. Called once, by whoever owns the process."""
     processors: list[Any] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(serializer=_serialise),
     ]

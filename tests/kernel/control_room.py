@@ -145,7 +145,8 @@ class FakeOffice:
         self.root = of.groups[0].name
         self.state = "running"
         self.image = 1
-        self.events = EventRing(ManualClock())
+        self.clock = ManualClock()
+        self.events = EventRing(self.clock)
         self.printed_bell = Bell()
         self.nursery = SimpleNamespace(pids=lambda: {"light": 17})
         self.reaper = SimpleNamespace(orphans_reaped=0)
@@ -154,6 +155,7 @@ class FakeOffice:
         self.foreign_datagrams = 0
         self.told: list[str] = []  # orders, in their order
         self.told_to_leave = self.reexeced = 0
+        self.scripts: list[str] = []  # of an actor that is added from the file
         self.cells = {spec.name: FakeCell(spec, self, number) for number, spec in enumerate(of.actors, 1)}
         self.groups = {spec.name: self._plant(spec) for spec in of.groups}
         self._queue: deque[tuple[str, group.Event]] = deque()
@@ -228,7 +230,7 @@ class FakeOffice:
     def say(self, name: str, text: str) -> None:
         """Print a line, as the actor."""
         cell = self.cells[name]
-        cell.ring.append(self.events.add("x", None, None)["ts"], cell.generation, "stdout", text)
+        cell.ring.append(self.clock.wall_ns() / 1e9, cell.generation, "stdout", text)
         self.printed_bell.ring()
 
     # What an operator changes.
@@ -238,9 +240,9 @@ class FakeOffice:
             raise ControlError("config", "actors.x.bad: unknown key\nactors.x.command: missing")
         spec = ActorSpec(name=name, group=name.rpartition("/")[0])
         cell = self.cells[name] = FakeCell(spec, self, 90)
-        cell.script = list((table or {}).get("script", []))
+        cell.script = list(table.get("script", []) if table else self.scripts)
         of = self.groups[spec.group].spec
-        self.feed(spec.group, group.Add(replace(group.child_of_actor(spec, of), by_hand=True)))
+        self.feed(spec.group, group.Add(replace(group.child_of_actor(spec, of), by_hand=table is not None)))
         return cell
 
     def remove(self, cell: FakeCell) -> None:

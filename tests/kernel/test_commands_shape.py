@@ -94,10 +94,12 @@ def test_remove_forgets_what_is_down_and_add_brings_it_back() -> None:
 
 def test_an_actor_that_cannot_be_started_is_not_kept() -> None:
     async def work(office: FakeOffice) -> None:
-        error = await refusal(office, "add", name="g/new", spec={"script": ["fail"]})
-        assert (error.code, str(error)) == ("failed", "cannot add g/new: exit 1")
-        assert list(office.cells) == ["g/a"]
-        assert [child.name for child in office.groups["g"].children] == ["g/a"]
+        office.scripts = ["fail", "fail"]
+        for spec in ({"script": ["fail"]}, None):  # by hand, and from the file
+            error = await refusal(office, "add", name="g/new", spec=spec)
+            assert (error.code, str(error)) == ("failed", "cannot add g/new: exit 1")
+            assert list(office.cells) == ["g/a"]
+            assert [child.name for child in office.groups["g"].children] == ["g/a"]
         faults = await refusal(office, "add", name="g/new", spec={"bad": 1})
         assert (faults.code, len(str(faults).splitlines())) == ("config", 2)
         for wrong in ({"name": ""}, {"name": 5}, {"name": "g/x", "spec": [1]}):

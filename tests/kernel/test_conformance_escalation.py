@@ -240,3 +240,11 @@ def test_c39_no_auto_shutdown_when_a_significant_child_goes_with_its_sibling(res
     shell.die("A")
     assert shell.exit is None
     assert shell.slots() == ({"A": "up", "B": "up"} if restart == "transient" else {"A": "up"})
+
+
+def test_c35_a_temporary_child_that_lived_when_its_group_ended_comes_back_with_it() -> None:
+    inner = group("g", "A", actor("T", restart="temporary"), intensity=0)
+    shell = Shell(group("root", inner, intensity=5)).start()
+    shell.die("A")
+    assert shell.slots("g") == {"A": "up", "T": "up"}
+    assert shell.live["T"] == 2

@@ -226,3 +226,13 @@ def test_a_gate_that_opens_during_a_group_restart_does_not_jump_the_queue() -> N
     assert shell.live == {}
     shell.advance(1.0)
     assert shell.live == {"A": 4, "B": 1}
+
+
+def test_c55_one_that_leaves_and_ends_before_its_turn_is_forgotten_and_not_counted() -> None:
+    shell = Shell(group("root", "A B C")).start()
+    shell.stubborn = {"C"}
+    reshape(shell, "A")
+    shell.die("B")
+    shell.die("C")
+    assert shell.slots() == {"A": "up"}
+    assert (shell.spawned["B"], shell.used()) == (1, 0)

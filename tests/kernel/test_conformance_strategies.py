@@ -192,3 +192,30 @@ def test_c26_an_instance_restarts_stops_and_starts_alone() -> None:
     shell.tell(g.Start("w8"))
     assert shell.live["w8"] == 2
     assert sum(shell.spawned.values()) == 22
+
+
+def test_c22_one_started_by_hand_that_fails_joins_the_restart_that_is_already_waiting() -> None:
+    shell = Shell(group("root", "A B C", strategy="rest_for_one"), A="ready fail ready").start()
+    shell.die("A")
+    shell.tell(g.Start("C"))
+    shell.story()
+    shell.die("C")
+    shell.advance(1.0)
+    assert shell.story(*MOVES) == ["spawn A", "spawn B", "spawn C"]
+
+
+def test_c09_the_hold_of_an_ordered_group_runs_from_the_first_start_and_not_from_each_retry() -> None:
+    shell = Shell(group("root", "A B", strategy="rest_for_one", intensity=100), A="fail").start()
+    shell.advance(19.9)
+    assert shell.story("opened") == []
+    shell.advance(0.2)
+    assert shell.story("opened") == ["opened root"]
+    assert shell.slots() == {"A": "waiting", "B": "down"}  # the order within is kept
+
+
+def test_c17_a_group_restart_stops_at_one_that_failed_for_good() -> None:
+    shell = Shell(group("root", "A B C", strategy="rest_for_one")).start()
+    shell.die("B", "fatal")
+    assert shell.slots() == {"A": "up", "B": "failed", "C": "down"}
+    shell.die("A")
+    assert shell.slots() == {"A": "up", "B": "failed", "C": "down"}

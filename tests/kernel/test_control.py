@@ -370,10 +370,10 @@ def test_a_fault_in_an_operation_that_nobody_waits_for_is_the_supervisors(
 def test_another_image_goes_on_listening_on_the_same_socket(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         fd = os.dup(room.server.release())
-        await room.server.close()
         waiting = socket.socket(socket.AF_UNIX)
-        waiting.connect(room.path)  # while nobody serves
+        waiting.connect(room.path)  # in the last turn of the old image, which does not serve it any more
         waiting.sendall(b'{"id":1,"cmd":"count"}\n')
+        await room.server.close()
         heir = Control(room.office, room.path)  # type: ignore[arg-type]
         assert not heir.accepting
         await heir.adopt(fd)

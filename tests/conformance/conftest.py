@@ -31,7 +31,16 @@ def lacks_systemd() -> str:
     return "" if comm == "systemd" else f"PID 1 is {comm}, not systemd"
 
 
-NEEDS = {"needs_cgroup_memory": lacks_memory_controller, "needs_systemd": lacks_systemd}
+def lacks_root() -> str:
+    """Return why no other user can be played, "" when they can."""
+    return "" if os.geteuid() == 0 else "we are not root"
+
+
+NEEDS = {
+    "needs_cgroup_memory": lacks_memory_controller,
+    "needs_systemd": lacks_systemd,
+    "needs_root": lacks_root,
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,10 +11,7 @@ import pytest
 from tests.conformance.harness import Tree, probe, table
 from tests.conformance.wire import Link, RefusedError
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can play other users: see README.md"),
-]
+pytestmark = [pytest.mark.system, pytest.mark.needs_root]
 
 STRANGER = 54321  # a uid that nobody has
 

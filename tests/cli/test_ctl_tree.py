@@ -32,7 +32,7 @@ ready = "spawn"
 [actors."g/b"]
 {SLEEP}
 [actors."g/stubborn"]
-command = ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"]
+command = ["/bin/sh", "-c", "trap '' TERM; echo deaf $DAEDALUS_GENERATION; while :; do sleep 0.05; done"]
 ready = "spawn"
 shutdown_s = 3.0
 [groups.odd]
@@ -94,6 +94,12 @@ class Running:
         found: dict[str, Any] = json.loads(self.ctl("status", name, "--json", exit_code=None))["actors"][0]
         return found
 
+    def deafen(self) -> None:
+        """Start the stubborn one and wait until its shell ignores SIGTERM: ready it is before."""
+        self.ctl("start", "stubborn")
+        generation = self.actor("stubborn")["generation"]
+        self.until("deafness", lambda: f"│ deaf {generation}\n" in self.ctl("logs", "stubborn"))
+
     def until(self, what: str, check: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + 30
         while not (answer := check()):
@@ -145,6 +151,7 @@ def test_status_keeps_to_the_published_schema_in_every_state(tree: Running) -> N
     settled = {"crashing": "backoff", "done": "done", "failed": "failed", "held": "held"}
     for name, state in settled.items():
         tree.ctl("wait", name, "--for", state, "--timeout", "30")
+    tree.deafen()
     tree.ctl("stop", "b")
     tree.ctl("pause", "a")
     tree.ctl("stop", "stubborn", "--no-wait")
@@ -247,6 +254,7 @@ def test_views_of_the_whole_answer(tree: Running) -> None:
 
 
 def test_an_interrupted_client_leaves_its_operation_alone(tree: Running) -> None:
+    tree.deafen()
     command = [CTL, "stop", "stubborn", "--runtime", str(tree.runtime)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
         tree.until("it stops", lambda: tree.actor("stubborn")["state"] == "stopping")
@@ -259,6 +267,7 @@ def test_an_interrupted_client_leaves_its_operation_alone(tree: Running) -> None
 
 
 def test_a_timeout_is_5_and_the_operation_goes_on(tree: Running) -> None:
+    tree.deafen()
     said = tree.ctl("stop", "stubborn", "--timeout", "0.3", exit_code=5)
     assert "it goes on" in said
     tree.ctl("wait", "stubborn", "--for", "stopped", "--timeout", "30")

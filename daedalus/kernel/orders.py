@@ -14,6 +14,8 @@ __all__ = ["add", "remove", "reset", "restart", "start", "stop", "unblock"]
 
 
 def start(turn: Turn, child: Child, event: Start) -> None:
+    """Start the child, and with `propagate` its whole restart set, in order."""
+    """Want it up, and try now what waits or is parked."""
     name = child.name
     turn.put(name, wanted=True, again=child.again or child.slot == "stopping")
     if not turn.runs:
@@ -27,7 +29,9 @@ def start(turn: Turn, child: Child, event: Start) -> None:
         ]
     elif child.slot in ("waiting", "parked"):
         turn.retry(turn.children[name])
-    elif child.slot not in (*LIVE, "held"):
+    elif (
+        child.slot not in (*LIVE, "held") and ("ripe", name) not in turn.plan
+    ):  # else it is as good as started
         turn.put(name, manual=True, prior_slot=child.slot, prior_wanted=child.wanted)
         _launch(turn, turn.children[name])
 
@@ -55,6 +59,8 @@ def _launch(turn: Turn, child: Child) -> None:
 
 
 def stop(turn: Turn, child: Child, event: Stop) -> None:
+    """Stop the child, and with `propagate` its whole restart set, in reverse; it stays down."""
+    """Want it down: whatever it is doing, it ends, and nothing starts it again."""
     together = event.propagate and turn.coupled
     members = turn.restart_set(child.name) if together else [child.name]
     if together:
@@ -72,6 +78,8 @@ def stop(turn: Turn, child: Child, event: Stop) -> None:
 
 
 def restart(turn: Turn, child: Child, event: Restart) -> None:
+    """Stop the child and start it again; with `propagate` its restart set goes with it."""
+    """Stop it and start it again; planned, so it counts nowhere."""
     name = child.name
     turn.put(name, wanted=True, again=child.slot in LIVE and turn.runs)
     if not turn.runs:
@@ -83,11 +91,13 @@ def restart(turn: Turn, child: Child, event: Restart) -> None:
         turn.halt(name)
     elif child.slot in ("waiting", "parked"):
         turn.retry(turn.children[name])
-    elif child.slot not in ("stopping", "held"):
+    elif child.slot not in ("stopping", "held") and ("ripe", name) not in turn.plan:
         _launch(turn, child)
 
 
 def add(turn: Turn, event: Add) -> None:
+    """Take a new child in and start it when its turn comes."""
+    """Take a new child in, and start it if the group is open."""
     child, last = event.child, len(turn.children)
     if child.name in turn.children:
         return
@@ -108,6 +118,8 @@ def add(turn: Turn, event: Add) -> None:
 
 
 def remove(turn: Turn, child: Child, _: Remove) -> None:
+    """Forget a child that has no process and waits for no restart."""
+    """Forget a child that has no process."""
     if child.slot in (*LIVE, "waiting"):
         return
     turn.cancel_restart(child)
@@ -116,6 +128,8 @@ def remove(turn: Turn, child: Child, _: Remove) -> None:
 
 
 def reset(turn: Turn, child: Child, _: Reset) -> None:
+    """Forget the failures, and start at once what waits for them or gave up."""
+    """Forget its failures and the window, and try at once what waited or had given up."""
     turn.window = ()
     turn.put(child.name, failures=0, spared_at=None)
     if not turn.runs or not child.wanted:

@@ -219,3 +219,15 @@ def test_c17_a_group_restart_stops_at_one_that_failed_for_good() -> None:
     assert shell.slots() == {"A": "up", "B": "failed", "C": "down"}
     shell.die("A")
     assert shell.slots() == {"A": "up", "B": "failed", "C": "down"}
+
+
+@pytest.mark.parametrize("order", [g.Start, g.Restart])
+def test_c24_an_order_does_not_overtake_a_group_restart_that_has_only_to_stop_the_others(order: type) -> None:
+    shell = Shell(group("root", "A B", strategy="one_for_all")).start()
+    shell.stubborn = {"A"}
+    shell.die("B")
+    shell.story()
+    shell.tell(order("B"))
+    assert shell.story("spawn") == []
+    shell.die("A")
+    assert shell.story("spawn") == ["spawn A", "spawn B"]

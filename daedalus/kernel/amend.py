@@ -64,11 +64,14 @@ def remove(supervisor: "Supervisor", cell: Cell) -> None:
 
 
 def reload_unasked(supervisor: "Supervisor") -> None:
-    """Reload because of a signal; what is wrong is logged."""
+    """Reload because of a signal, in its turn among the operators' requests; what is wrong is logged."""
+    from daedalus.kernel.commands.queue import operations
 
     async def work() -> None:
         try:
-            await reload(supervisor)
+            with operations(supervisor).place(supervisor.groups) as place:
+                async with place.turn(*place.first):
+                    await reload(supervisor)
         except ControlError as error:
             supervisor.report("reload_refused", error=str(error))
 

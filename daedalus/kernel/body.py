@@ -58,6 +58,7 @@ class Body:
         self.identity: process.Identity | None = None
         self.pipes: tuple[Pipe, Pipe] | None = None
         self.leaf: Leaf | None = None
+        self._making: asyncio.Task[None] | None = None
         self._ooms = 0  # that its control group had seen before it was born
         self.oom_killed = False
         self.error = ""  # why it could not be made
@@ -70,12 +71,12 @@ class Body:
     def make(self, order: Order, zygote: str, memory_hard: int | None) -> None:
         """Make the process of `order`; `born` is told before it may do anything."""
         self.oom_killed, self.error = False, ""
-        self._work(self._make(order, zygote, memory_hard))
+        self._making = self._work(self._make(order, zygote, memory_hard))
 
     def abandon(self) -> None:
         """Withdraw the order if it is not born yet: a worker that comes too late leaves by itself."""
-        if self.pid is None and self._task is not None:
-            self._task.cancel()
+        if self._making is not None:
+            self._making.cancel()
 
     def adopt(self, pid: int, pipes: tuple[Pipe, Pipe], leaf: Leaf | None) -> None:
         """Take over a child that an earlier image of this process made."""
@@ -102,11 +103,16 @@ class Body:
         else:
             self.tell_all(signal.SIGKILL)
 
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+    def _work(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._worked)
+        return self._task
 
     def _worked(self, task: "asyncio.Task[None]") -> None:
+        if task is self._making:
+            self._making = None
+            if task.cancelled():  # withdrawn before it had begun: nobody else tells of the end
+                self._work(self._bury(Status()))
         if not task.cancelled() and (error := task.exception()) is not None:
             self._maker.fault(error)
 
@@ -115,6 +121,7 @@ class Body:
         self.pipes = (stdout, stderr)
 
         def register(born: Born) -> None:
+            self._making = None
             self.pid, self.pidfd, self.identity = born.pid, born.pidfd, process.identify(born.pid)
             self._move_in(born.pid, memory_hard)
             self._maker.reaper.watch(born.pid, self._dead, process.kill_group_of, self._hooks.stopped)

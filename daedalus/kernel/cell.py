@@ -102,7 +102,9 @@ class Cell:
 
     def restarts_last_hour(self, now: float) -> int:
         """Return how often it was started again in the last hour."""
-        return sum(now - at <= HOUR_S for at in self.restarted)
+        while self.restarted and now - self.restarted[0] > HOUR_S:
+            self.restarted.popleft()
+        return len(self.restarted)
 
     def emit(self, kind: str, **values: Any) -> None:
         """Record an event of this actor."""
@@ -120,7 +122,8 @@ class Cell:
         self.generation += 1
         if self.generation > 1:
             self.restarts += 1
-            self.restarted.append(asyncio.get_running_loop().time())
+            if self.last_exit is None or self.last_exit.class_ != "requested":  # nobody flaps by request
+                self.restarted.append(asyncio.get_running_loop().time())
         self.handle("start")
 
     def stop(self) -> None:

@@ -36,11 +36,15 @@ class State(msgspec.Struct, kw_only=True):
 class Home:
     """The directory of one running supervisor."""
 
-    def __init__(self, runtime: str) -> None:
+    def __init__(self, runtime: str, *, shared: bool = False) -> None:
         """Create the directory or take the one that is there.
 
+        Args:
+            runtime: the directory.
+            shared: a Unix group may pass through to the control socket: 0710, 0711 or 0750 will do.
+
         Raises:
-            ConfigError: it cannot be made, or is not a directory of ours with mode 0700.
+            ConfigError: it cannot be made, or is not a directory of ours with a mode that keeps others out.
         """
         self.path = Path(runtime)
         self.locks: list[int] = []  # held for life: of this directory, and of the data
@@ -54,9 +58,10 @@ class Home:
             raise ConfigError(f"cannot use the runtime directory {runtime}: not a directory")
         if found.st_uid != os.geteuid():
             raise ConfigError(f"cannot use the runtime directory {runtime}: it belongs to uid {found.st_uid}")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise ConfigError(f"cannot use the runtime directory {runtime}: mode {mode:04o}, must be 0700")
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & (0o026 if shared else 0o077):
+            least = "0700, 0710, 0711 or 0750" if shared else "0700"
+            raise ConfigError(f"cannot use the runtime directory {runtime}: mode {mode:04o}, must be {least}")
 
     def lock(self) -> None:
         """Take the lock for life.

@@ -49,11 +49,11 @@ def run(
     os.umask(0o077)
     estate = upgrade.inherited()
     if estate is not None:
-        home = Home(estate.tree.runtime)
+        home = _home(estate.tree)
         return asyncio.run(_live(estate.tree, home, estate.cores, source, estate=estate))
     assert tree is not None
     try:
-        home = Home(tree.runtime)
+        home = _home(tree)
         home.lock()
         if tree.data:
             home.locks.append(intent.lock_data(tree.data))
@@ -65,7 +65,16 @@ def run(
     swept = home.sweep_survivors()
     cores = bootstrap.pin(tree.supervisor_cpus)
     bootstrap.become_subreaper()
-    return asyncio.run(_live(tree, home, cores, source, duration_s=duration_s, swept=swept))
+    try:
+        return asyncio.run(_live(tree, home, cores, source, duration_s=duration_s, swept=swept))
+    except errors.ConfigError as error:  # a Unix group that is not there, a control group that is not ours
+        print(f"daedalus-supervisor: {error}", file=sys.stderr)  # noqa: T201
+        home.close()
+        return errors.EXIT_CONFIG
+
+
+def _home(tree: Tree) -> Home:
+    return Home(tree.runtime, shared=bool(tree.control_group or tree.readonly_group))
 
 
 async def _live(

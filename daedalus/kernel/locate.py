@@ -13,6 +13,7 @@ __all__ = ["SOCKET_PATH_MAX", "candidates", "check_trusted", "default_runtime", 
 
 SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path
 SYSTEM = "/run/daedalus"
+_PRIVATE = (0o700, 0o710, 0o711, 0o750)  # the wider ones let a Unix group reach the control socket
 
 
 def _temporary(uid: int) -> str:
@@ -43,15 +44,15 @@ def check_trusted(directory: str) -> None:
     """Refuse a directory in a place where anybody may make one.
 
     Raises:
-        PermissionError: it is not a directory of ours with mode 0700.
+        PermissionError: it is not a directory of ours that only we can change.
         FileNotFoundError: it is not there.
     """
     found = Path(directory).lstat()
     mode = stat.S_IMODE(found.st_mode)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or mode != 0o700:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or mode not in _PRIVATE:
         raise PermissionError(
             f"cannot trust {directory}: uid {found.st_uid}, mode {mode:04o}; it must be a directory of "
-            f"uid {os.geteuid()} with mode 0700"
+            f"uid {os.geteuid()} with mode 0700, 0710 or 0750"
         )
 
 

@@ -15,33 +15,35 @@ __all__ = ["add", "remove", "reset", "restart", "start", "stop", "unblock"]
 
 def start(turn: Turn, child: Child, event: Start) -> None:
     """Start the child, and with `propagate` its whole restart set, in order."""
-    """Want it up, and try now what waits or is parked."""
     name = child.name
     turn.put(name, wanted=True, again=child.again or child.slot == "stopping")
     if not turn.runs:
         return
     if event.propagate and turn.coupled:
-        for other in turn.restart_set(name):
+        members = turn.restart_set(name)
+        for other in members:
             turn.put(other, wanted=not turn.children[other].leaving)
             unblock(turn, turn.children[other])
-        turn.plan = [("start", other) for other in turn.restart_set(name)] + [
-            entry for entry in turn.plan if entry[0] != "start" or entry[1] not in turn.restart_set(name)
-        ]
+        leaving = [other for other in members if turn.children[other].leaving]
+        rest = [
+            entry
+            for entry in turn.plan
+            if entry[1] not in members or entry[1] in leaving or entry[0] == "renew"
+        ]  # to stop them first would be against the order
+        turn.plan = [*(("start", other) for other in members if other not in leaving), *rest]
     elif child.slot in ("waiting", "parked"):
         turn.retry(turn.children[name])
-    elif (
-        child.slot not in (*LIVE, "held") and ("ripe", name) not in turn.plan
-    ):  # else it is as good as started
+    elif child.slot not in (*LIVE, "held") and ("ripe", name) not in turn.plan:  # there it is started anyway
         turn.put(name, manual=True, prior_slot=child.slot, prior_wanted=child.wanted)
         _launch(turn, turn.children[name])
 
 
 def unblock(turn: Turn, child: Child) -> None:
     """Make a start of the child possible where the plan would wait or pass by."""
+    turn.plan = [entry for entry in turn.plan if entry != ("ripe", child.name)]
     if child.slot == "failed":
         turn.settle(child.name, "down", keep=True)
     elif child.slot in ("waiting", "parked"):
-        turn.plan = [entry for entry in turn.plan if entry != ("ripe", child.name)]
         turn.put(child.name, slot="down", retry_at=None)
 
 
@@ -60,7 +62,6 @@ def _launch(turn: Turn, child: Child) -> None:
 
 def stop(turn: Turn, child: Child, event: Stop) -> None:
     """Stop the child, and with `propagate` its whole restart set, in reverse; it stays down."""
-    """Want it down: whatever it is doing, it ends, and nothing starts it again."""
     together = event.propagate and turn.coupled
     members = turn.restart_set(child.name) if together else [child.name]
     if together:
@@ -79,7 +80,6 @@ def stop(turn: Turn, child: Child, event: Stop) -> None:
 
 def restart(turn: Turn, child: Child, event: Restart) -> None:
     """Stop the child and start it again; with `propagate` its restart set goes with it."""
-    """Stop it and start it again; planned, so it counts nowhere."""
     name = child.name
     turn.put(name, wanted=True, again=child.slot in LIVE and turn.runs)
     if not turn.runs:
@@ -97,7 +97,6 @@ def restart(turn: Turn, child: Child, event: Restart) -> None:
 
 def add(turn: Turn, event: Add) -> None:
     """Take a new child in and start it when its turn comes."""
-    """Take a new child in, and start it if the group is open."""
     child, last = event.child, len(turn.children)
     if child.name in turn.children:
         return
@@ -119,7 +118,6 @@ def add(turn: Turn, event: Add) -> None:
 
 def remove(turn: Turn, child: Child, _: Remove) -> None:
     """Forget a child that has no process and waits for no restart."""
-    """Forget a child that has no process."""
     if child.slot in (*LIVE, "waiting"):
         return
     turn.cancel_restart(child)
@@ -129,7 +127,6 @@ def remove(turn: Turn, child: Child, _: Remove) -> None:
 
 def reset(turn: Turn, child: Child, _: Reset) -> None:
     """Forget the failures, and start at once what waits for them or gave up."""
-    """Forget its failures and the window, and try at once what waited or had given up."""
     turn.window = ()
     turn.put(child.name, failures=0, spared_at=None)
     if not turn.runs or not child.wanted:

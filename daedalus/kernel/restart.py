@@ -185,7 +185,7 @@ def _stopped(turn: Turn, child: Child) -> None:
     elif ("start", name) in turn.plan[1:]:  # the plan comes to it
         turn.settle(name, "down", keep=True)
     else:
-        if ("renew", name) in turn.plan:
+        if ("renew", name) in turn.plan and ("start", name) not in turn.plan:
             turn.plan.insert(0, ("start", name))
         turn.plan = [entry for entry in turn.plan if entry not in (("renew", name), ("stop", name))]
         turn.put(name, again=False, up_since=None)

@@ -155,9 +155,10 @@ class TreeMachine(RuleBasedStateMachine):
             for name in NAMES:
                 self._tell(name, g.Released(name))
             for name in sorted(shell.live):
-                if shell.child(name).slot == "starting":
+                slots = {child.name: child.slot for it in shell.groups.values() for child in it.children}
+                if slots.get(name) == "starting":
                     shell.ready(name)
-                elif shell.child(name).slot == "stopping":
+                elif slots.get(name) == "stopping":
                     shell.die(name, "normal")
             if shell.exit is not None or self._rests():
                 return

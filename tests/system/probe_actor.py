@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     alloc_mib: int = 0
     fork: str = ""  # plain | setsid
     spam_lines: int = 0
+    spam_every_s: float = 0.0  # for ever
     fatal: bool = False
 
 
@@ -68,8 +69,18 @@ class Probe(Actor):
         self.note("ready")
         if told.exit_after_s is not None:
             asyncio.get_running_loop().call_later(told.exit_after_s, self.go)
+        if told.spam_every_s:
+            self.spawn(self.spam())
         if told.hang_after_s is not None:
             asyncio.get_running_loop().call_later(told.hang_after_s, time.sleep, 300)
+
+    async def spam(self) -> None:
+        number = 0
+        while True:
+            sys.stderr.write(f"line {number}\n")
+            sys.stderr.flush()
+            number += 1
+            await asyncio.sleep(self.settings.spam_every_s)
 
     def go(self) -> None:
         if self.settings.signal_self == "SIGSEGV":

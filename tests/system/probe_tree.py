@@ -55,6 +55,7 @@ class ProbeTree:
         self.runtime = directory / "rt"
         self.trace = directory / "trace"
         self.stderr = directory / "stderr"
+        self.hint = directory / "hint"  # first on the supervisor's module path, where it exists
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(
@@ -80,7 +81,7 @@ class ProbeTree:
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | {"PYTHONPATH": f"{self.hint}:{ENVIRONMENT['PYTHONPATH']}"},
                 start_new_session=True,
             )
 

@@ -231,3 +231,15 @@ def test_c24_an_order_does_not_overtake_a_group_restart_that_has_only_to_stop_th
     assert shell.story("spawn") == []
     shell.die("A")
     assert shell.story("spawn") == ["spawn A", "spawn B"]
+
+
+def test_c24_a_start_that_propagates_takes_over_the_group_restart_that_was_waiting() -> None:
+    shell = Shell(group("root", "A B C", strategy="one_for_all")).start()
+    shell.stubborn = {"C"}
+    shell.die("B")
+    shell.tell(g.Start("A", propagate=True))
+    shell.die("C")
+    shell.advance(1.0)
+    assert shell.slots() == {"A": "up", "B": "up", "C": "up"}
+    assert shell.live == {"A": 1, "B": 2, "C": 2}
+    assert shell.groups["root"].plan == ()

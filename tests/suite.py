@@ -1,6 +1,7 @@
 """`./run test`: everything that must hold, in the order in which it fails fastest.
 
-    ./run test              lint, format, types, contracts, lock, unit tests (parallel), system tests (serial)
+    ./run test              lint, format, types, contracts, lock, then tests: unit and conformance (parallel),
+                            system (serial)
     ./run test ARGS…        just pytest with them
 
 Exits 0 when every step passed, 1 otherwise. All steps run, whatever the ones before said.
@@ -34,7 +35,9 @@ STEPS = (
     Step("contracts", (str(BIN / "lint-imports"), "--no-logo")),
     Step("lock", (sys.executable, str(Path(__file__)), "--check-lock")),
     Step("unit", (*PYTEST, "-n", "2", "-m", "not system")),
-    Step("system", (*PYTEST, "-m", "system")),
+    # Black boxes that mostly wait: side by side, but those of one file share their trees.
+    Step("conformance", (*PYTEST, "-n", "3", "--dist", "loadfile", "tests/conformance")),
+    Step("system", (*PYTEST, "-m", "system", "--ignore=tests/conformance")),
 )
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 

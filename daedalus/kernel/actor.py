@@ -36,6 +36,7 @@ __all__ = ["Actor", "Context", "Drained", "run"]
 ORPHAN_DRAIN_S = 1.0  # after the supervisor's death only what is in memory is drained
 ORPHAN_STOP_S = 1.0  # and then it is killed: nothing outlives the supervisor by 3 s
 STOP_S = 5.0
+READY_TRIES = 40
 READY_RETRY_S = 0.05
 STATS_LOG_S = 60.0
 STATS_TELL_S = 10.0  # to the supervisor, for `daedalus-ctl stats`
@@ -176,8 +177,10 @@ async def _live(actor: Actor) -> int:
         if actor.context.supervisor_pid:
             gc.collect()
             gc.freeze()  # a full collection of what start-up left takes 6 ms, and of nothing none
-        while not notifier.send(READY=1, X_DAEDALUS_MAILBOX=actor.mailbox()):  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(READY_RETRY_S)  # the supervisor's socket is full
+        for _ in range(READY_TRIES):  # the supervisor's socket may be full, and a lost READY would be the end
+            if notifier.send(READY=1, X_DAEDALUS_MAILBOX=actor.mailbox()):
+                break
+            await asyncio.sleep(READY_RETRY_S)
         if actor.context.heartbeat_interval_s > 0:
             beat.beat()
         code = await ended

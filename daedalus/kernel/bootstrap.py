@@ -22,6 +22,7 @@ from typing import NoReturn, TypedDict
 
 __all__ = [
     "Order",
+    "become_program",
     "become_subreaper",
     "die_with_parent",
     "fold_cpus",
@@ -54,6 +55,7 @@ class Order(TypedDict):
     drain_s: float
     command: list[str]
     env: dict[str, str]
+    unset: list[str]  # what a zygote has in its environment and a foreign program is not to have
     cwd: str
     cpus: list[int]  # empty: all of `available`
     available: list[int]  # the cores there were before the supervisor pinned itself
@@ -171,13 +173,16 @@ def _tell_failure(error: OSError) -> None:
         sock.sendto(text.encode(), address)
 
 
-def main(argv: list[str]) -> NoReturn:
-    """Become the foreign program of the order in memory file `argv[1]`."""
-    order = read_order(int(argv[1]))
-    die_with_parent(order["supervisor_pid"], signal.SIGKILL)
+def become_program(order: Order) -> NoReturn:
+    """Become the foreign program of an order. The death signal is set already: an exec keeps it.
+
+    What the order does not name is taken from `environ` of this process.
+    """
     command = order["command"]
     try:
         set_up(order)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec hands that on
+            signal.signal(number, signal.SIG_DFL)
         os.execvpe(command[0], command, os.environ)  # noqa: S606 - running the user's program is the task
     except OSError as error:
         if error.filename is None:
@@ -185,6 +190,13 @@ def main(argv: list[str]) -> NoReturn:
         _tell_failure(error)
         os.write(2, f"cannot run {command[0]}: {error.strerror}\n".encode())
         os._exit(_EXIT_NOT_FOUND if error.errno == errno.ENOENT else _EXIT_NOT_EXECUTABLE)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Become the foreign program of the order in memory file `argv[1]`."""
+    order = read_order(int(argv[1]))
+    die_with_parent(order["supervisor_pid"], signal.SIGKILL)
+    become_program(order)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ READY_TIMEOUT_S = 60.0  # ccxt takes about 5 s to import on a Pi 4
 HANDSHAKE_TIMEOUT_S = 10.0
 RESTART_BASE_S = 0.5
 RESTART_CAP_S = 30.0
+PROGRAMS = "light"  # the zygote that foreign programs come from, in trees that have it
+ZYGOTE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}  # an arena per thread and core is memory we do not have
 OOM_SCORE_ADJ = 200  # writers stay at 0: they go last
 
 
@@ -66,6 +68,7 @@ def order_of(spec: ActorSpec, generation: int, tree: Tree, available: Sequence[i
         drain_s=spec.drain_s,
         command=[*spec.command, *spec.args],
         env=spec.env | identity,
+        unset=[name for name in ZYGOTE_ENVIRONMENT if name not in os.environ],
         cwd=spec.cwd,
         cpus=list(spec.cpus),
         available=list(available),
@@ -128,8 +131,7 @@ class Nursery:
         item.settled.clear()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            environment = actor_environment()
-            environment.setdefault("MALLOC_ARENA_MAX", "2")
+            environment = ZYGOTE_ENVIRONMENT | actor_environment()
             command = [sys.executable, "-P", "-m", "daedalus.kernel.zygote", "--serve"]
             command += [str(theirs.fileno()), str(os.getpid()), *item.modules]
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -199,7 +201,7 @@ class Nursery:
 
         Args:
             order: what it is to be.
-            name: the zygote to use for a built-in actor.
+            name: the zygote to use for a built-in actor; foreign programs have theirs.
             stdout: descriptor for its standard output; stays open here.
             stderr: the same for standard error.
             register: called with the process before it may do anything.
@@ -207,11 +209,7 @@ class Nursery:
         Raises:
             OSError: no process could be made at all.
         """
-        if order["command"]:
-            born = self._execute(order, stdout, stderr)
-            register(born)
-            return born
-        item = self._zygotes.get(name)
+        item = self._zygotes.get(PROGRAMS if order["command"] else name)
         if item is not None:
             born_there = await self._ask(item, order, (stdout, stderr), register)
             if born_there is not None:
@@ -241,7 +239,8 @@ class Nursery:
                 pid = await loop.sock_recv(ours, 32)
             if not pid:
                 return None
-            born = Born(int(pid), os.pidfd_open(int(pid)), "zygote")
+            via = "command" if order["command"] else "zygote"
+            born = Born(int(pid), os.pidfd_open(int(pid)), via)
             register(born)
             with contextlib.suppress(OSError):  # died since: the reaper will tell
                 ours.send(zygote.GO)
@@ -262,7 +261,7 @@ class Nursery:
             if order["command"]:
                 command = [sys.executable, "-I", "-S", bootstrap.__file__, str(payload)]
             else:
-                environment.setdefault("MALLOC_ARENA_MAX", "2")
+                environment = ZYGOTE_ENVIRONMENT | environment
                 command = [sys.executable, "-P", "-m", "daedalus.kernel.zygote", "--exec", str(payload)]
             child = subprocess.Popen(  # noqa: S603 - our own interpreter; the program behind it is the user's
                 command,

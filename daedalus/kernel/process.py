@@ -68,8 +68,10 @@ def start_time(pid: int) -> int | None:
 
 def group_of(pid: int) -> int | None:
     """Return the process group of `pid`, None when there is no such process."""
-    fields = _stat(pid)
-    return int(fields[2]) if fields else None
+    try:
+        return os.getpgid(pid)
+    except (ProcessLookupError, PermissionError):  # a process of another session may be hidden
+        return None
 
 
 def identify(pid: int) -> Identity | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Register"]
 
+SAVE_DELAY_S = 0.05
+
 
 class Register:
     """Notes changes once per turn of the loop."""
@@ -47,9 +49,9 @@ class Register:
             self.wanted_down = known.down
 
     def note(self, supervisor: "Supervisor") -> None:
-        """Note what has changed, soon."""
+        """Note what has changed, soon: changes come in swarms, and each note is a file."""
         if self._saving is None:
-            self._saving = asyncio.get_running_loop().call_soon(self._save, supervisor)
+            self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY_S, self._save, supervisor)
 
     def _save(self, supervisor: "Supervisor") -> None:
         self._saving = None

@@ -13,6 +13,9 @@ the supervisor has registered its pid and says so on the handshake socket; an en
 nobody waits for it any more. So a zygote may be killed at any moment: each order either ends in one
 registered worker or in an end of file that the supervisor answers with a fresh interpreter.
 
+A foreign program is exec'd by its worker, which has set up everything for it: no interpreter is started for
+that, and the supervisor does not wait for an exec.
+
 A worker is a process group of its own but stays in the supervisor's session: when a group loses its last tie
 to its session the kernel continues the stopped processes in it (SIGHUP, SIGCONT), and so a worker that was
 stopped (SIGSTOP) still hears the death of the supervisor.
@@ -36,7 +39,7 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from daedalus.kernel.bootstrap import Order, die_with_parent, read_order, set_up
+from daedalus.kernel.bootstrap import Order, become_program, die_with_parent, read_order, set_up
 
 __all__ = ["GO", "ORDER_MAX", "main", "serve"]
 
@@ -105,7 +108,7 @@ def _worker(order: Order, middle_pid: int, fds: list[int]) -> NoReturn:
         if time.monotonic() > deadline:
             os._exit(1)
         time.sleep(_REPARENT_POLL_S)
-    die_with_parent(order["supervisor_pid"], signal.SIGTERM)
+    die_with_parent(order["supervisor_pid"], signal.SIGKILL if order["command"] else signal.SIGTERM)
     handshake = socket.socket(fileno=handshake_fd)
     try:
         handshake.send(str(os.getpid()).encode())
@@ -120,6 +123,10 @@ def _worker(order: Order, middle_pid: int, fds: list[int]) -> NoReturn:
     os.dup2(stderr, 2)
     os.close(stdout)
     os.close(stderr)
+    if order["command"]:
+        for name in order["unset"]:
+            os.environ.pop(name, None)
+        become_program(order)
     _live(order)
 
 

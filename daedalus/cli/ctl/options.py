@@ -53,12 +53,16 @@ def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--runtime",
             "global_runtime",
-            type=click.Path(),
+            type=click.Path(readable=False),
             metavar="DIR",
             help="The supervisor's runtime directory.",
         ),
         click.option(
-            "--socket", "global_socket", type=click.Path(), metavar="PATH", help="The control socket itself."
+            "--socket",
+            "global_socket",
+            type=click.Path(readable=False),
+            metavar="PATH",
+            help="The control socket itself.",
         ),
     ):
         wrapped = decorate(wrapped)

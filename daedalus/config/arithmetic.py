@@ -115,7 +115,9 @@ def stop_bounds(actors: Placed, groups: dict[str, GroupSpec]) -> dict[str, float
             for inner in groups.values()
             if inner.parent == name and inner.name not in above
         ]
-        together = group.parallel_stop or group.strategy == "simple_one_for_one"
+        together = (
+            group.parallel_stop and group.strategy == "one_for_one"
+        ) or group.strategy == "simple_one_for_one"
         bounds[name] = max(parts, default=0.0) if together else sum(parts)
         return bounds[name]
 

@@ -102,7 +102,9 @@ class Group(Table):
         default="retry",
         description="an actor whose first start fails: retry with backoff, or abort the group's start",
     )
-    parallel_stop: bool = Field(default=False, description="stop all children at once, not in reverse order")
+    parallel_stop: bool = Field(
+        default=False, description="under one_for_one: stop all children at once, not in reverse order"
+    )
     backoff: BackoffTable | None = Field(
         default=None, description="of its actors, and of the group itself as a child of its parent"
     )

@@ -177,10 +177,7 @@ async def _live(actor: Actor) -> int:
         if actor.context.supervisor_pid:
             gc.collect()
             gc.freeze()  # a full collection of what start-up left takes 6 ms, and of nothing none
-        for _ in range(READY_TRIES):  # the supervisor's socket may be full, and a lost READY would be the end
-            if notifier.send(READY=1, X_DAEDALUS_MAILBOX=actor.mailbox()):
-                break
-            await asyncio.sleep(READY_RETRY_S)
+        await _announce(actor, notifier)
         if actor.context.heartbeat_interval_s > 0:
             beat.beat()
         code = await ended
@@ -206,6 +203,14 @@ async def _live(actor: Actor) -> int:
             code = code or EXIT_FAILED
         notifier.close()
     return code
+
+
+async def _announce(actor: Actor, notifier: Notifier) -> None:
+    """Say READY. The supervisor's socket may be full, and a lost READY would be the end."""
+    for _ in range(READY_TRIES):
+        if notifier.send(READY=1, X_DAEDALUS_MAILBOX=actor.mailbox()):
+            break
+        await asyncio.sleep(READY_RETRY_S)
 
 
 async def _close(actor: Actor) -> bool:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from daedalus.kernel import bootstrap, group, plant, process, source
+from daedalus.kernel import bootstrap, group, process, source
 from daedalus.kernel import reload as planning
 from daedalus.kernel.cell import Cell
 from daedalus.kernel.errors import ControlError
 from daedalus.kernel.group import child_of_actor
+from daedalus.kernel.plant import children_of, group_of, images_of
 from daedalus.kernel.spec import ActorSpec, Tree
 
 if TYPE_CHECKING:
     from daedalus.kernel.supervisor import Supervisor
 
-__all__ = ["add", "reload", "reload_unasked", "remove"]
+__all__ = ["add", "plant", "reload", "reload_unasked", "remove"]
 
 SETTLE_S = 120.0  # how long a reload waits for what it started; it goes on all the same
 _MOVING = ("starting", "draining", "stopping", "killing")
@@ -105,6 +106,10 @@ async def reload(supervisor: "Supervisor", *, dry_run: bool = False) -> dict[str
     if plan.refused:
         keys = ", ".join(plan.refused)
         raise ControlError("config", f"cannot reload: a change of {keys} {planning.REFUSAL}")
+    moved = [item.name for item in plan.changes if (item.kind, item.keys) == ("group", ("parent",))]
+    if moved:
+        message = f"cannot reload: the parent of group {moved[0]} has changed, which {planning.REFUSAL}"
+        raise ControlError("config", message, moved[0])
     supervisor.systemd.reloading()
     if plan.changes:
         _apply(supervisor, new, plan)
@@ -132,25 +137,34 @@ async def _settled(supervisor: "Supervisor", names: set[str]) -> None:
 
 def _apply(supervisor: "Supervisor", new: Tree, plan: planning.Plan) -> None:
     old, supervisor.tree = supervisor.tree, new
-    supervisor.nursery.ensure(plant.images_of(new))
+    supervisor.nursery.ensure(images_of(new))
+    before = {spec.name for spec in old.actors}
     for spec in new.actors:
         cell = supervisor.cells.get(spec.name)
-        if cell is None:
+        if cell is None and spec.name not in before:  # what was there and has gone was temporary
             supervisor.cells[spec.name] = Cell(spec, supervisor)
-        elif cell.spec != spec:
+        elif cell is not None and cell.spec != spec:
             _retell(supervisor, cell, spec)
     down = supervisor.register.wanted_down
     for of in new.groups:
         if of.name not in supervisor.groups:
-            supervisor.groups[of.name] = plant.group_of(new, of, down)
+            supervisor.groups[of.name] = group_of(new, of, down)
     _arrange(supervisor)
     again = {change.name for change in plan.changes if change.action == "restart"}
     known = {of.name for of in old.groups}
     for of in new.groups:
         if of.name in known:
-            children = plant.children_of(new, of.name)
+            children = children_of(new, of.name)
             members = tuple(child.name for child in children if child.name in again)
             supervisor.feed(of.name, group.Reshape(of, children, members))
+
+
+def plant(supervisor: "Supervisor", name: str) -> Cell:
+    """Return a new cell for an actor of the tree that had ended for good: its group begins again."""
+    spec = next(spec for spec in supervisor.tree.actors if spec.name == name)
+    cell = supervisor.cells[name] = Cell(spec, supervisor)
+    _arrange(supervisor)
+    return cell
 
 
 def _retell(supervisor: "Supervisor", cell: Cell, spec: ActorSpec) -> None:

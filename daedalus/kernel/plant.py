@@ -18,10 +18,10 @@ def children_of(tree: Tree, name: str) -> tuple[Child, ...]:
 
 def group_of(tree: Tree, spec: GroupSpec, wanted_down: frozenset[str] = frozenset()) -> Group:
     """Return a group that is down. `wanted_down`: children that an operator stopped in an earlier life."""
-    children = (
+    children = tuple(
         replace(child, wanted=child.name not in wanted_down) for child in children_of(tree, spec.name)
     )
-    return Group(spec=spec, children=tuple(children))
+    return Group(spec=spec, children=children, written=children)
 
 
 def images_of(tree: Tree) -> dict[str, tuple[str, ...]]:

@@ -133,10 +133,10 @@ class Supervisor:
         match what:
             case group.StartChild(name):
                 self.timers.cancel((owner, name))
-                if name in self.cells:
-                    self._launch(owner, self.cells[name])
-                else:
+                if name in self.groups:
                     self.feed(name, group.Begin())
+                else:
+                    self._launch(owner, self.cells.get(name) or amend.plant(self, name))
             case group.StopChild(name):
                 if name in self.postponed:  # it has no process, so it is gone already
                     self.postponed.remove(name)

@@ -313,3 +313,21 @@ def test_a_second_sigterm_hurries(tree: ProbeTree) -> None:
     tree.process.send_signal(signal.SIGTERM)
     assert tree.process.wait(timeout=4) == 0
     assert tree.left() == []
+
+
+def test_a_group_that_begins_again_has_its_temporary_children_again(tree: ProbeTree) -> None:
+    tree.start(
+        probe("g/a", tree.trace),
+        probe("g/t", tree.trace, {"restart": "temporary"}, exit_after_s=0.1),
+        intensity=0,
+    )
+    first = tree.until_running("g/a")
+    tree.until("the end of t", lambda: "g/t" not in {item["name"] for item in tree.status()["actors"]})
+    os.kill(first["g/a"]["pid"], signal.SIGKILL)
+    tree.until(
+        "t again",
+        lambda: [name for _, name, _, _, event in tree.traced() if event == "ready"].count("g/t") == 2,
+    )
+    assert [item["name"] for item in tree.status()["actors"]][0] == "g/a"
+    tree.until("the end of t", lambda: "g/t" not in {item["name"] for item in tree.status()["actors"]})
+    assert tree.stop() == 0

@@ -328,6 +328,6 @@ def test_a_group_that_begins_again_has_its_temporary_children_again(tree: ProbeT
         "t again",
         lambda: [name for _, name, _, _, event in tree.traced() if event == "ready"].count("g/t") == 2,
     )
-    assert [item["name"] for item in tree.status()["actors"]][0] == "g/a"
+    assert next(item["name"] for item in tree.status()["actors"]) == "g/a"
     tree.until("the end of t", lambda: "g/t" not in {item["name"] for item in tree.status()["actors"]})
     assert tree.stop() == 0

@@ -11,6 +11,9 @@ __all__ = ["candidates", "find_runtime", "gateway_address", "request_address"]
 _SUN_PATH_MAX = 107
 
 
+_PRIVATE = (0o700, 0o710, 0o711, 0o750)  # the wider ones let a Unix group reach the control socket
+
+
 def _temporary() -> str:
     return f"/tmp/daedalus-{os.geteuid()}"  # noqa: S108 - refused below unless it is ours and 0700
 
@@ -47,10 +50,10 @@ def _check_trusted(place: str) -> None:
     if Path(place).exists():
         found = Path(place).lstat()
         mode = stat.S_IMODE(found.st_mode)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or mode != 0o700:
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or mode not in _PRIVATE:
             raise LookupError(
                 f"cannot trust {place}: uid {found.st_uid}, mode {mode:04o}; it must be a directory of "
-                f"uid {os.geteuid()} with mode 0700"
+                f"uid {os.geteuid()} with mode 0700, 0710 or 0750"
             )
 
 

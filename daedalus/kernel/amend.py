@@ -45,8 +45,7 @@ async def add(supervisor: "Supervisor", name: str, table: dict[str, Any] | None)
         raise ControlError("already_present", f"cannot add {spec.name}: it is there already", spec.name)
     if spec.group not in supervisor.groups:
         raise ControlError("not_found", f"cannot add {spec.name}: there is no group {spec.group}", spec.name)
-    if spec.target:
-        supervisor.nursery.ensure({spec.zygote: supervisor.tree.preload.get(spec.zygote, ())})
+    supervisor.nursery.ensure(images_of(replace(supervisor.tree, actors=(spec,))))
     cell = supervisor.cells[spec.name] = Cell(spec, supervisor)
     _arrange(supervisor)
     of = supervisor.groups[spec.group].spec

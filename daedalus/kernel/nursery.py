@@ -19,7 +19,7 @@ from typing import NamedTuple
 from daedalus.kernel import bootstrap, process, zygote
 from daedalus.kernel.bootstrap import Order
 from daedalus.kernel.reaper import Reaper, Status
-from daedalus.kernel.spec import ActorSpec, Tree
+from daedalus.kernel.spec import PROGRAMS, ActorSpec, Tree
 
 __all__ = ["Born", "Nursery", "actor_environment", "order_of"]
 
@@ -27,7 +27,6 @@ READY_TIMEOUT_S = 60.0  # ccxt takes about 5 s to import on a Pi 4
 HANDSHAKE_TIMEOUT_S = 10.0
 RESTART_BASE_S = 0.5
 RESTART_CAP_S = 30.0
-PROGRAMS = "light"  # the zygote that foreign programs come from, in trees that have it
 ZYGOTE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}  # an arena per thread and core is memory we do not have
 OOM_SCORE_ADJ = 200  # writers stay at 0: they go last
 

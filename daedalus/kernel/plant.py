@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from daedalus.kernel.group import Child, Group, child_of_actor, child_of_group
-from daedalus.kernel.spec import GroupSpec, Tree
+from daedalus.kernel.spec import PROGRAMS, GroupSpec, Tree
 
 __all__ = ["children_of", "group_of", "images_of"]
 
@@ -25,6 +25,10 @@ def group_of(tree: Tree, spec: GroupSpec, wanted_down: frozenset[str] = frozense
 
 
 def images_of(tree: Tree) -> dict[str, tuple[str, ...]]:
-    """Return the zygotes that the actors of a tree are forked from, with what each imports."""
-    used = {spec.zygote for spec in tree.actors if spec.target}
+    """Return the zygotes that the actors of a tree are forked from, with what each imports.
+
+    Foreign programs need one too, if only a bare one: made by it they cost neither an interpreter
+    of their own nor the supervisor's time.
+    """
+    used = {spec.zygote if spec.target else PROGRAMS for spec in tree.actors}
     return {name: tree.preload.get(name, ()) for name in sorted(used, reverse=True)}

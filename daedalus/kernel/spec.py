@@ -8,7 +8,9 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["ActorSpec", "Backoff", "GroupSpec", "Tree"]
+__all__ = ["PROGRAMS", "ActorSpec", "Backoff", "GroupSpec", "Tree"]
+
+PROGRAMS = "light"  # the zygote that foreign programs are forked from
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
 Restart = Literal["permanent", "transient", "temporary"]

@@ -129,6 +129,15 @@ def test_a_failed_group_diverges_and_is_named() -> None:
     assert "group g failed (intensity)" in text.table(shown).splitlines()[-1]
 
 
+def test_what_a_group_that_is_done_took_with_it_does_not_diverge() -> None:
+    shown = document(actor(parent="inner", state="stopped", desired="up"))
+    shown["groups"].append(group(name="g", parent="root", state="done"))
+    shown["groups"].append(group(name="inner", parent="g", state="stopped"))
+    assert not text.diverges(shown)
+    shown["groups"][-2]["state"] = "stopped"
+    assert text.diverges(shown)
+
+
 def test_the_states_are_those_of_the_life_cycle() -> None:
     assert text.STATES == lifecycle.STATES
 

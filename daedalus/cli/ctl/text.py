@@ -40,14 +40,25 @@ _COLORS = {
 def diverges(document: dict[str, Any]) -> bool:
     """Return whether an actor shown, or any group, is not as it is wanted: then `status` exits 3.
 
-    Done and ignored are ends that were wanted, and so is everything on the way down; an actor that does not
-    die of SIGKILL is nobody's wish.
+    Done and ignored are ends that were wanted, and so is everything on the way down, or in a group that has
+    shut itself down; an actor that does not die of SIGKILL is nobody's wish.
     """
+    over = _over(document["groups"])
     actors = any(
-        item["state"] == "stuck" or (item["desired"] == "up" and item["state"] not in _GOOD)
+        item["state"] == "stuck"
+        or (item["desired"] == "up" and item["state"] not in _GOOD and item["parent"] not in over)
         for item in document["actors"]
     )
     return actors or any(group["state"] == "failed" for group in document["groups"])
+
+
+def _over(groups: list[dict[str, Any]]) -> set[str]:
+    """Return the groups that are done, with all in them. Parents stand before their children."""
+    over: set[str] = set()
+    for group in groups:
+        if group["state"] == "done" or group["parent"] in over:
+            over.add(group["name"])
+    return over
 
 
 def _state(item: dict[str, Any]) -> str:

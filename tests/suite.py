@@ -1,7 +1,7 @@
 """`./run test`: everything that must hold, in the order in which it fails fastest.
 
-    ./run test              lint, format, types, contracts, lock, then tests: unit and conformance (parallel),
-                            system (serial)
+    ./run test              lint, format, types, contracts, lock, then tests: unit, real processes
+                            (both parallel), whole systems (serial)
     ./run test ARGS…        just pytest with them
 
 Exits 0 when every step passed, 1 otherwise. All steps run, whatever the ones before said.
@@ -35,9 +35,12 @@ STEPS = (
     Step("contracts", (str(BIN / "lint-imports"), "--no-logo")),
     Step("lock", (sys.executable, str(Path(__file__)), "--check-lock")),
     Step("unit", (*PYTEST, "-n", "2", "-m", "not system")),
-    # Black boxes that mostly wait: side by side, but those of one file share their trees.
-    Step("conformance", (*PYTEST, "-n", "3", "--dist", "loadfile", "tests/conformance")),
-    Step("system", (*PYTEST, "-m", "system", "--ignore=tests/conformance")),
+    # Real processes that mostly wait: side by side, but those of one file may share a tree.
+    Step(
+        "processes",
+        (*PYTEST, "-n", "3", "--dist", "loadfile", "-m", "system", "--ignore=tests/system", "tests"),
+    ),
+    Step("system", (*PYTEST, "-m", "system", "tests/system")),
 )
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 

@@ -126,12 +126,21 @@ async def _settled(supervisor: "Supervisor", names: set[str]) -> None:
 
     def moving() -> bool:
         cells = supervisor.cells
-        return any(item.plan for item in supervisor.groups.values()) or any(
+        concerned = {cells[name].spec.group for name in names if name in cells} | names
+        return any(_works(item) for name, item in supervisor.groups.items() if name in concerned) or any(
             name in cells and cells[name].state in _MOVING for name in names
         )
 
     while moving():
         await supervisor.until_change()
+
+
+def _works(item: group.Group) -> bool:
+    """Return whether a group carries out its plan; one that waits for a delay or a gate does not."""
+    if not item.plan:
+        return False
+    child = next((child for child in item.children if child.name == item.plan[0][1]), None)
+    return child is None or child.slot not in ("waiting", "parked", "held")
 
 
 def _apply(supervisor: "Supervisor", new: Tree, plan: planning.Plan) -> None:

@@ -20,8 +20,9 @@ from daedalus.kernel.reaper import Reaper, Status
 
 __all__ = ["Body", "Hooks", "Maker"]
 
-EMPTY_WAIT_S = 5.0  # for the last of a killed group to vanish
+EMPTY_WAIT_S = 5.0  # for the last of a killed group to vanish; after that it is told as stuck
 _POLL_S = 0.01
+_LINGER_POLL_S = 0.5
 
 
 class Maker(Protocol):
@@ -39,6 +40,7 @@ class Hooks(NamedTuple):
     """Whom a body tells what."""
 
     born: Callable[[Born], None]
+    lingers: Callable[[], None]  # the leader is dead, and somebody in its group does not die
     gone: Callable[[Status], None]  # nothing of it is left
     stopped: Callable[[bool], None]  # SIGSTOP, SIGCONT
     printed: Callable[[str, str], None]  # stream, line
@@ -156,9 +158,13 @@ class Body:
     async def _bury(self, status: Status) -> None:
         pid, self.pid = self.pid, None
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + EMPTY_WAIT_S
-        while not self._empty(pid) and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells of a group's end
-            await asyncio.sleep(_POLL_S)
+        deadline: float | None = loop.time() + EMPTY_WAIT_S
+        while not self._empty(pid):
+            if deadline is not None and loop.time() > deadline:
+                deadline = None
+                self._hooks.lingers()
+            # nothing tells of a group's end; one that waits for a disk is not worth a busy loop
+            await asyncio.sleep(_POLL_S if deadline is not None else _LINGER_POLL_S)
         if self.leaf is not None:
             self.oom_killed = (self.leaf.oom_kills() or 0) > self._ooms
             self.leaf.remove()

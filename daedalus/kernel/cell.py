@@ -60,7 +60,9 @@ class Cell:
         self.timers = Timers()
         self.phase: tuple[str, Event] | None = None  # the one timer of a live state: its name and its event
         self._office = office
-        self.body = Body(spec.name, office, Hooks(self._born, self._gone, self._stopped, self._line))
+        self.body = Body(
+            spec.name, office, Hooks(self._born, self._alert, self._gone, self._stopped, self._line)
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -278,6 +280,7 @@ class Cell:
         self.body.kill()
 
     def _alert(self) -> None:
+        self.substate = "stuck"
         self._office.emit("stuck", self, pid=self.pid, wait_s=KILL_GRACE_S)
 
     # News of the process.

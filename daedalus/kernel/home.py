@@ -133,11 +133,12 @@ class Home:
         The locks go last: until then no other supervisor binds anything here.
         """
         for name in ("state.json", "state.json.new", "control.sock", "notify.sock"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 (self.path / name).unlink()
-        for path in self.path.iterdir():
-            if _is_dead_socket(path):
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody has cleared it away under us
+            for path in self.path.iterdir():
+                if _is_dead_socket(path):
+                    path.unlink(missing_ok=True)
         for lock in self.locks:
             os.ftruncate(lock, 0)
             os.close(lock)

@@ -133,13 +133,22 @@ class Nursery:
             environment = ZYGOTE_ENVIRONMENT | actor_environment()
             command = [sys.executable, "-P", "-m", "daedalus.kernel.zygote", "--serve"]
             command += [str(theirs.fileno()), str(os.getpid()), *item.modules]
-            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-            )
+            try:
+                child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,
+                )
+            except OSError as error:  # no process, no memory: until there is, actors get interpreters
+                ours.close()
+                item.settled.set()
+                item.failures += 1
+                delay = min(RESTART_CAP_S, RESTART_BASE_S * 2.0 ** (item.failures - 1))
+                self._report("zygote_failed", zygote=item.name, error=str(error), restart_in_s=delay)
+                item.handle = asyncio.get_running_loop().call_later(delay, self._start, item)
+                return
         ours.setblocking(False)
         item.socket = ours
         item.pid = process.release(child)

@@ -39,6 +39,7 @@ class Register:
         self._waiting: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
+        self._unwritten = False
         self.wanted_down: frozenset[str] = frozenset()
         if data:
             path = intent.intent_path(data)
@@ -64,7 +65,13 @@ class Register:
             who = process.identify(pid) if pid is not None else None
             if who is not None:
                 running[f"zygote {name}"] = who
-        self._home.save(State(supervisor=process.identify(os.getpid()), processes=running))
+        try:
+            self._home.save(State(supervisor=process.identify(os.getpid()), processes=running))
+            self._unwritten = False
+        except OSError as error:  # full, or gone: the tree lives on; a crash now would be swept less well
+            if not self._unwritten:
+                self._report("state_unwritten", path=str(self._home.path), error=str(error))
+            self._unwritten = True
         self._note_intent(supervisor)
 
     def _note_intent(self, supervisor: "Supervisor") -> None:

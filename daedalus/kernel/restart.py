@@ -139,6 +139,8 @@ def _held(turn: Turn, child: Child, _: Held) -> None:
         _stopped(turn, child)
     elif child.slot == "starting":
         turn.put(child.name, slot="held", up_since=None, manual=False)
+        if child.blocking:
+            turn.open()  # it holds up its later siblings, never later groups
 
 
 def _released(turn: Turn, child: Child, _: Released) -> None:
@@ -263,9 +265,9 @@ def _park(turn: Turn, name: str, delay_s: float) -> None:
         turn.regroup(name)
         for other in turn.restart_set(name):
             turn.park_with(other)
+        turn.open()  # what is parked in a coupled plan must not keep later groups waiting
     else:
         turn.plan = [entry for entry in turn.plan if entry != ("start", name)]
-    turn.open()  # parking must not keep later groups waiting
 
 
 def _due(turn: Turn, child: Child, _: Due) -> None:

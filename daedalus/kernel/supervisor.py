@@ -125,6 +125,9 @@ class Supervisor:
                 for instruction in instructions:
                     self._perform(target, instruction)
                 self.pulse.step_begun(target, now)
+        except BaseException as error:
+            self.fault(error)  # half of a decision was carried out: nothing is as it seems
+            raise
         finally:
             self._feeding = False
         self.changed()

@@ -6,7 +6,8 @@ sockets, the pipes that actors print into); the new image builds the same superv
 never notice: their parent has the same pid, what they print waits in the pipes, what they say in the socket.
 
     old image                                  new image
-    try whether the new program can be loaded
+    try whether the new program can be loaded,
+      and understands what it will be left
     spawn nothing any more, wait for those
       being made or buried
     estate ──▶ memory file ── execve ──▶       estate ──▶ take_over() ──▶ resume()
@@ -36,13 +37,17 @@ from daedalus.kernel.spec import ActorSpec, Tree
 if TYPE_CHECKING:
     from daedalus.kernel.supervisor import Supervisor
 
-__all__ = ["Estate", "end_of", "inherited", "reexec", "resume", "take_over"]
+__all__ = ["Estate", "end_of", "inherited", "reexec", "resume", "take_over", "understand"]
 
 _VARIABLE = "DAEDALUS_ESTATE"  # "pid:fd" of the memory file
 _VERSION = 1
 _TRY_S = 60.0
 _QUIET_S = 20.0  # the longest that a process is made or buried, and then some
-_PROGRAM = "import daedalus.cli.supervisor, daedalus.kernel.launch"
+_TRIAL = """
+import sys, daedalus.cli.supervisor, daedalus.kernel.launch
+from daedalus.kernel.upgrade import understand
+understand(open(sys.argv[1], "rb").read())
+"""
 
 
 class Pipes(msgspec.Struct, frozen=True):
@@ -94,7 +99,7 @@ _FACTS = tuple(name for name in CellEstate.__struct_fields__ if name not in _APA
 
 
 class Estate(msgspec.Struct, kw_only=True):
-    """What one image leaves to the next."""
+    """What one image leaves to the next. A new field has a default, or the version changes."""
 
     version: int = _VERSION
     tree: Tree
@@ -126,12 +131,9 @@ async def reexec(supervisor: "Supervisor") -> int:
     Raises:
         ControlError: the new program cannot be loaded, or the supervisor is on its way out. All goes on.
     """
-    if supervisor.frozen or supervisor.state not in ("starting", "running"):
-        raise ControlError("busy", f"cannot replace a supervisor that is {supervisor.state}")
-    command = [sys.executable, "-P", "-c", _PROGRAM]
-    tried = await errand.run(command, supervisor.reaper, timeout_s=_TRY_S, environment=actor_environment())
-    if not tried.ok:
-        raise ControlError("failed", f"cannot load the new program: {tried.complaint()}")
+    _need_life(supervisor)
+    await _try(supervisor)
+    _need_life(supervisor)  # it may have been told to stop meanwhile
     supervisor.frozen = True
     try:
         async with asyncio.timeout(_QUIET_S):
@@ -147,6 +149,30 @@ async def reexec(supervisor: "Supervisor") -> int:
     return supervisor.image
 
 
+def _need_life(supervisor: "Supervisor") -> None:
+    if supervisor.frozen or supervisor.state not in ("starting", "running"):
+        raise ControlError("busy", f"cannot replace a supervisor that is {supervisor.state}")
+
+
+async def _try(supervisor: "Supervisor") -> None:
+    """Have a child of the new program load itself, and read an estate as it would be now."""
+    trial = supervisor.home.path / "estate.trial"
+    try:
+        trial.write_bytes(msgspec.msgpack.encode(_write(supervisor, let_go=False)))
+        tried = await errand.run(
+            [sys.executable, "-P", "-c", _TRIAL, str(trial)],
+            supervisor.reaper,
+            timeout_s=_TRY_S,
+            environment=actor_environment(),
+        )
+    except OSError as error:
+        raise ControlError("failed", f"cannot try the new program: {error}") from None
+    finally:
+        trial.unlink(missing_ok=True)
+    if not tried.ok:
+        raise ControlError("failed", f"cannot load the new program: {tried.complaint()}")
+
+
 def _thaw(supervisor: "Supervisor") -> None:
     supervisor.frozen = False
     postponed, supervisor.postponed = supervisor.postponed, []
@@ -158,7 +184,10 @@ def _leave(supervisor: "Supervisor") -> None:
     if any(cell.body.busy for cell in supervisor.cells.values()):  # one more end in this very turn
         asyncio.get_running_loop().call_later(0.01, _leave, supervisor)
         return
-    estate = _write(supervisor)
+    if supervisor.state not in ("starting", "running"):  # told to stop in the last moment
+        _thaw(supervisor)
+        return
+    estate = _write(supervisor, let_go=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     try:
         supervisor.nursery.close()
@@ -172,7 +201,8 @@ def _exec(estate: Estate) -> NoReturn:
     memory = os.memfd_create("estate", 0)
     with os.fdopen(os.dup(memory), "wb") as file:
         file.write(msgspec.msgpack.encode(estate))
-    pipes = [pipe.fd for cell in estate.cells for pipe in cell.pipes or ()]
+    # a stream that the actor has closed has no descriptor any more
+    pipes = [pipe.fd for cell in estate.cells for pipe in cell.pipes or () if pipe.fd >= 0]
     for fd in (memory, estate.control_fd, estate.notify_fd, *estate.lock_fds, *pipes):
         os.set_inheritable(fd, True)
     os.environ[_VARIABLE] = f"{os.getpid()}:{memory}"
@@ -181,9 +211,14 @@ def _exec(estate: Estate) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves, anew
 
 
-def _write(supervisor: "Supervisor") -> Estate:
-    assert supervisor.listener is not None
-    supervisor.empty_mail()
+def _write(supervisor: "Supervisor", *, let_go: bool) -> Estate:
+    """Return the estate as it is now. `let_go`: this image uses its sockets and pipes no more."""
+    control_fd = notify_fd = -1
+    if let_go:
+        assert supervisor.listener is not None
+        supervisor.empty_mail()
+        control_fd, notify_fd = supervisor.control.release(), supervisor.listener.release()
+        supervisor.listener = None
     waits, holds = [], []
     for owner, group in supervisor.groups.items():
         for child in group.children:
@@ -203,26 +238,26 @@ def _write(supervisor: "Supervisor") -> Estate:
         foreign_datagrams=supervisor.foreign_datagrams,
         hurry_s=supervisor.hurry_s,
         groups=list(supervisor.groups.values()),
-        cells=[_write_cell(cell) for cell in supervisor.cells.values()],
+        cells=[_write_cell(cell, let_go=let_go) for cell in supervisor.cells.values()],
         waits=waits,
         holds=holds,
         postponed=supervisor.postponed,
         events=supervisor.events.dump(),
         backlog=supervisor.output.dump(),
-        control_fd=supervisor.control.release(),
-        notify_fd=supervisor.listener.release(),
+        control_fd=control_fd,
+        notify_fd=notify_fd,
         lock_fds=supervisor.home.locks,
     )
 
 
-def _write_cell(cell: Cell) -> CellEstate:
+def _write_cell(cell: Cell, *, let_go: bool) -> CellEstate:
     facts = {name: getattr(cell, name) for name in _FACTS}
     left_s = cell.timers.remaining("phase")
     phase = None
     if cell.phase is not None and left_s is not None:
         phase = (cell.phase[0], left_s, cell.phase[1])
     pipes = None
-    if cell.body.pipes is not None:
+    if cell.body.pipes is not None and let_go:
         stdout, stderr = (Pipes(*pipe.release()) for pipe in cell.body.pipes)
         pipes = (stdout, stderr)
     return CellEstate(
@@ -240,6 +275,18 @@ def _write_cell(cell: Cell) -> CellEstate:
 _estate: Estate | None = None
 
 
+def understand(data: bytes) -> Estate:
+    """Return the estate that an image has written, which may be an older one than this.
+
+    Raises:
+        msgspec.DecodeError: it is not one, or one of another form.
+    """
+    estate = msgspec.msgpack.decode(data, type=Estate)
+    if estate.version != _VERSION:
+        raise msgspec.ValidationError(f"an estate of version {estate.version}, must be {_VERSION}")
+    return estate
+
+
 def inherited() -> Estate | None:
     """Return what an earlier image of this very process left, None when there was none.
 
@@ -253,7 +300,7 @@ def inherited() -> Estate | None:
     if pid == str(os.getpid()) and fd.isdecimal():
         with open(int(fd), "rb") as file:  # noqa: PTH123 - a descriptor
             file.seek(0)
-            _estate = msgspec.msgpack.decode(file.read(), type=Estate)
+            _estate = understand(file.read())
     return _estate
 
 
@@ -289,8 +336,6 @@ def _revive(supervisor: "Supervisor", left: CellEstate) -> Cell:
     cell.ring.load(left.ring)
     cell.restarted.extend(left.restarted)
     if left.pid is not None and left.pipes is not None:
-        for pipe in left.pipes:
-            os.set_inheritable(pipe.fd, False)
         stdout = Pipe.adopt(left.pipes[0].fd, left.pipes[0].rest, cell.body.pipe("stdout"))
         stderr = Pipe.adopt(left.pipes[1].fd, left.pipes[1].rest, cell.body.pipe("stderr"))
         leaf = supervisor.cgroups.leaf(left.spec.name) if supervisor.cgroups is not None else None

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_beat", "check_memory", "hear"]
 
+INTEGER_END = 1 << 63  # neither MessagePack nor most readers of JSON have more
+TEXT_MAX = 1000  # characters of what is shown of it
+DIGITS_MAX = 15  # of a number that an actor tells; what is longer is no count of anything
 EXTEND_MAX_S = 3600.0  # an actor may ask for time, not for ever
 
 
@@ -17,9 +20,9 @@ def hear(cell: "Cell", said: dict[str, str], now: float) -> None:
     if "X_DAEDALUS_MAILBOX" in said:
         cell.mailbox = _integer(said["X_DAEDALUS_MAILBOX"])
     if "STATUS" in said:
-        cell.status_text = said["STATUS"]
+        cell.status_text = said["STATUS"][:TEXT_MAX]
     if "X_DAEDALUS_ERROR" in said:
-        cell.reported = said["X_DAEDALUS_ERROR"]
+        cell.reported = said["X_DAEDALUS_ERROR"][:TEXT_MAX]
     if said.get("X_DAEDALUS_IGNORE") == "1":
         cell.ignoring = True
     if said.get("READY") == "1" and cell.state == "starting":
@@ -78,10 +81,12 @@ def check_memory(cell: "Cell", now: float) -> None:
 
 def _stats(text: str) -> dict[str, Any] | None:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
+        stats = msgspec.json.decode(text, type=dict[str, int | float | str | bool | None])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+    fits = all(abs(value) < INTEGER_END for value in stats.values() if isinstance(value, int))
+    return stats if fits else None
 
 
 def _integer(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX else None

@@ -99,9 +99,10 @@ class ProbeTree:
         return next((item for item in self.status()["actors"] if item["name"] == name), {})
 
     def until(self, what: str, check: Callable[[], Any], timeout_s: float = 15.0) -> Any:
-        deadline = time.monotonic() + timeout_s
+        deadline, looks = time.monotonic() + timeout_s, timeout_s / 0.05
         while not (answer := check()):
-            if time.monotonic() > deadline:
+            looks -= 1  # time in which we did not get to look does not count
+            if time.monotonic() > deadline and looks < 0:
                 raise AssertionError(f"{what}: not within {timeout_s} s\n{self.stderr.read_text()[-3000:]}")
             time.sleep(0.05)
         return answer

@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from daedalus.kernel.spec import ActorSpec
 from tests.system.probe_tree import ProbeTree, probe
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 TIMES = 20
+SILENT = ActorSpec(
+    name="g/silent",
+    group="g",
+    command=("/bin/sh", "-c", "exec >/dev/null 2>&1; sleep 300"),
+    ready="spawn",
+    heartbeat_interval_s=0.0,
+    heartbeat_timeout_s=0.0,
+)
 
 
 @pytest.fixture
@@ -38,9 +47,10 @@ def test_twenty_times_in_a_row_no_pid_changes_and_no_line_is_lost(tree: ProbeTre
         probe("g/talks", tree.trace, quiet, spam_every_s=0.002),
         probe("g/idle", tree.trace, quiet),
         probe("g/crashes", tree.trace, exit_after_s=0.05, exit_code=1),
+        SILENT,
         intensity=1000,
     )
-    before = tree.until_running("g/talks", "g/idle")
+    before = tree.until_running("g/talks", "g/idle", "g/silent")
     pid = tree.status()["supervisor"]["pid"]
     for number in range(2, TIMES + 2):
         done = tree.ctl("reexec", "--json")
@@ -49,7 +59,7 @@ def test_twenty_times_in_a_row_no_pid_changes_and_no_line_is_lost(tree: ProbeTre
     status = tree.status()
     assert status["supervisor"]["pid"] == pid
     after = {item["name"]: item for item in status["actors"]}
-    for name in ("g/talks", "g/idle"):
+    for name in ("g/talks", "g/idle", "g/silent"):
         for key in ("pid", "generation", "started_at"):
             assert after[name][key] == before[name][key], (name, key)
     assert after["g/crashes"]["generation"] > before.get("g/crashes", {}).get("generation", 1)
@@ -81,3 +91,14 @@ def test_a_program_that_cannot_be_loaded_changes_nothing(tree: ProbeTree, tmp_pa
     assert tree.actor("g/a")["pid"] == before["g/a"]["pid"]
     assert tree.ctl("reexec").returncode == 0
     assert tree.actor("g/a")["pid"] == before["g/a"]["pid"]
+
+
+def test_a_runtime_directory_that_is_gone_or_full_ends_nobody(tree: ProbeTree) -> None:
+    tree.start(probe("g/a", tree.trace), probe("g/b", tree.trace))
+    before = tree.until_running("g/a", "g/b")
+    (tree.runtime / "state.json.new").mkdir()  # cannot be written any more
+    os.kill(before["g/a"]["pid"], signal.SIGKILL)
+    tree.until("generation 2", lambda: tree.actor("g/a").get("generation") == 2)
+    assert '"event": "state_unwritten"' in tree.stderr.read_text()
+    assert tree.actor("g/b")["pid"] == before["g/b"]["pid"]
+    assert tree.stop() == 0

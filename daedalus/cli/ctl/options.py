@@ -1,6 +1,7 @@
 """The options that hold for every command, wherever on the line, and what commands share of the rest."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "example", "global_options", "one_name", "some_names"]
 
+_LONGEST_S = 1e7  # a third of a year
 _NAMES = ("socket", "runtime", "json", "no_color", "quiet", "timeout")
 
 
@@ -35,6 +37,8 @@ def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
         options = click.get_current_context().find_root().ensure_object(Options)
         for name in _NAMES:
             given = values.pop(f"global_{name}")
+            if name == "timeout" and given is not None and not math.isfinite(given):
+                raise click.UsageError(f"cannot wait for {given} seconds")
             if given is not None and given is not False:
                 setattr(options, name, given)
         return function(options, **values)
@@ -43,7 +47,7 @@ def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--timeout",
             "global_timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=_LONGEST_S),
             metavar="SECONDS",
             help="Wait no longer; what was begun goes on.",
         ),

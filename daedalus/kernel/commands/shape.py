@@ -116,7 +116,8 @@ async def do_reload(office: Office, args: dict[str, Any]) -> dict[str, Any]:
 async def do_shutdown(office: Office, args: dict[str, Any]) -> dict[str, Any]:
     """Stop the whole tree. The reply comes before the end: the socket goes with the supervisor."""
     del args
-    asyncio.get_running_loop().call_soon(office.shutdown)
+    if office.state in ("starting", "running"):  # asked twice it is still one wish: only signals hurry
+        asyncio.get_running_loop().call_soon(office.shutdown)
     return {"pid": os.getpid()}
 
 

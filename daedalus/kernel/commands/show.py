@@ -65,8 +65,9 @@ async def do_count(office: Office, args: dict[str, Any]) -> dict[str, int]:
     children = office.groups[name].children
     nested = sum(child.name in office.groups for child in children)
     active = sum(child.slot in ("up", "starting", "stopping") for child in children)
+    template = office.groups[name].spec.strategy == "simple_one_for_one"
     return {
-        "specs": len(children),
+        "specs": min(len(children), 1) if template else len(children),
         "active": active,
         "supervisors": nested,
         "workers": len(children) - nested,

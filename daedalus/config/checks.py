@@ -83,6 +83,8 @@ def check_names(file: File, built_in: set[str], groups: dict[str, GroupSpec], pr
     """Check the keys of [groups] and [actors]: reserved words, unknown groups, actors that do not exist."""
     if "root" in file.groups:
         problems.error(("groups", "root"), "the root group is described by [supervisor]")
+    if "all" in file.groups:
+        problems.error(("groups", "all"), "a group cannot be named all: to daedalus-ctl that is every actor")
     for group, spec in groups.items():
         if spec.strategy == "simple_one_for_one" and group in BUILT_IN:
             problems.error(

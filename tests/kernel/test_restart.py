@@ -338,3 +338,20 @@ def test_any_history_keeps_the_books_and_ends_with_nothing_alive(
             feed(g.Ended(name, "normal"))
     assert d.group.phase == "down"
     assert not live
+
+
+def test_a_blocking_gate_holds_up_later_siblings_and_never_later_groups() -> None:
+    d = Driver(children={"A": {"blocking": True}})
+    assert kinds(d.feed(g.Begin())) == ["StartChild A", "Hold A"]
+    assert kinds(d.feed(g.Held("A"))) == ["Opened"]
+    assert d.slots() == {"A": "held", "B": "down", "C": "down"}
+    assert kinds(d.feed(g.Released("A")))[:1] == ["StartChild A"]
+    assert kinds(d.feed(g.Ready("A")))[:1] == ["StartChild B"]
+
+
+def test_parking_a_first_start_does_not_open_the_group_before_its_time() -> None:
+    d = Driver(intensity=0, on_limit="park")
+    d.feed(g.Begin())
+    assert kinds(d.feed(g.Ended("A"))) == ["Park A", "StartChild B", "Hold B"]
+    d.feed(g.Ready("B"))
+    assert kinds(d.feed(g.Ready("C"))) == ["Opened"]

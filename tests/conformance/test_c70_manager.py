@@ -82,6 +82,7 @@ def test_c70_stopping_is_said_first(tree: Tree, manager: Manager) -> None:
 def test_c70_a_reload_is_announced_and_ended(tree: Tree, manager: Manager, way: str) -> None:
     tree.start(probe("g/a"))
     tree.wait_running("g/a")
+    tree.until("the first READY", lambda: manager.said("READY"))
     tree.write(probe("g/a"), probe("g/b"))
     mark = time.monotonic()
     if way == "ctl":

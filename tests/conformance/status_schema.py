@@ -1,4 +1,4 @@
-"""What `daedalus-ctl status --json` promises, field by field (supervision.md 4.3, interfaces.md 5)."""
+"""What `daedalus-ctl status --json` promises, field by field; docs/status.schema.json is the published form."""
 
 from typing import Any
 

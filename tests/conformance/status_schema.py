@@ -1,4 +1,4 @@
-"""What `daedalus-ctl status --json` promises, field by field; docs/status.schema.json is the published form."""
+"""What `daedalus-ctl status --json` promises, field by field; published as docs/status.schema.json."""
 
 from typing import Any
 

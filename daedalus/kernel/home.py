@@ -15,7 +15,7 @@ from daedalus.kernel import process
 from daedalus.kernel.errors import ConfigError, DaedalusError
 from daedalus.kernel.process import Identity
 
-__all__ = ["Home", "LockedError", "State"]
+__all__ = ["Home", "LockedError", "State", "take_lock"]
 
 LEAVE_S = 1.5  # what survivors get to leave by themselves: they were told by the death of their parent
 KILL_S = 10.0
@@ -24,6 +24,31 @@ _POLL_S = 0.02
 
 class LockedError(DaedalusError):
     """Another supervisor runs in this directory."""
+
+
+def take_lock(path: Path, busy: str) -> int:
+    """Take the lock of a file for life, note our pid in it, and return the descriptor that holds it.
+
+    The lock ends when the descriptor is closed in every process that has it, with the last of them at the
+    latest. It is closed on exec unless it is made inheritable.
+
+    Raises:
+        LockedError: another has it; the message is `busy` and its pid.
+        OSError: the file cannot be made, or cannot be locked.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise LockedError(f"{busy}, pid {pid or 'unknown'}") from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -69,18 +94,8 @@ class Home:
         Raises:
             LockedError: another supervisor has it; the message names its pid.
         """
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
-            os.close(lock)
-            raise LockedError(
-                f"cannot start in {self.path}: a supervisor already runs there, pid {pid or 'unknown'}"
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        self.locks.append(lock)
+        busy = f"cannot start in {self.path}: a supervisor already runs there"
+        self.locks.append(take_lock(self.path / "lock", busy))
 
     def load(self) -> State:
         """Return what the last supervisor left behind; nothing when it is missing or damaged."""

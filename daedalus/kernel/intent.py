@@ -9,7 +9,6 @@ one set of sockets; this one keeps two with different sockets out of one set of 
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from daedalus.kernel.errors import ConfigError
-from daedalus.kernel.home import LockedError
+from daedalus.kernel.home import take_lock
 
 __all__ = ["INTERVAL_S", "Intent", "Keeper", "intent_path", "load", "lock_data"]
 
@@ -150,10 +149,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def lock_data(data: str) -> int:
-    """Take the lock of a data directory for life and return the descriptor that holds it.
-
-    The lock ends when the descriptor is closed in every process that has it, with the last of them at the
-    latest. It is closed on exec unless it is made inheritable.
+    """Take the lock of a data directory for life and return the descriptor that holds it: see `take_lock`.
 
     Raises:
         LockedError: another supervisor uses these data; the message names its pid.
@@ -162,20 +158,6 @@ def lock_data(data: str) -> int:
     path = intent_path(data).with_name("lock")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return take_lock(path, f"cannot start with the data in {data}: a supervisor already uses them")
     except OSError as error:
         raise ConfigError(f"cannot lock the data directory {data}: {error.strerror} ({path})") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise LockedError(
-            f"cannot start with the data in {data}: a supervisor already uses them, pid {pid or 'unknown'}"
-        ) from None
-    except OSError as error:
-        os.close(lock)
-        raise ConfigError(f"cannot lock the data directory {data}: {error.strerror} ({path})") from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock

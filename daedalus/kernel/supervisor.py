@@ -196,14 +196,7 @@ class Supervisor:
     def _settle(self, name: str, slot: str) -> None:
         cell = self.cells.get(name)
         if cell is not None:
-            events = {
-                "down": "gone",
-                "done": "finish",
-                "failed": "fail",
-                "ignored": "ignore",
-                "removed": "gone",
-            }
-            cell.settle(events[slot])  # type: ignore[arg-type]
+            cell.settle(_SHOWN[slot])
         if slot == "removed":
             self._forget(name)
 

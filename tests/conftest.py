@@ -9,8 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from daedalus import config
+    from daedalus.kernel.spec import Tree
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE_ALL = os.environ.get("DAEDALUS_REQUIRE") == "all"
@@ -28,6 +33,32 @@ def recordings() -> Path:
     if not path.is_dir():
         pytest.skip(f"no recordings at {path}: set DAEDALUS_RECORDINGS")
     return path
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """Return what reads a text as a supervisor.toml and reports on it."""
+    from daedalus import config
+
+    def read(text: str, **options: Any) -> "config.Report":
+        file = tmp_path / "supervisor.toml"
+        file.write_text(text)
+        return config.report(file, **{"data": str(tmp_path), "runtime": "/tmp/dd-test", **options})
+
+    return read
+
+
+@pytest.fixture
+def tree_of(read):
+    """Return what reads a text as a supervisor.toml without faults and gives its tree."""
+
+    def tree_of(text: str, **options: Any) -> "Tree":
+        report = read(text, **options)
+        assert report.faults == ()
+        assert report.tree is not None
+        return report.tree
+
+    return tree_of
 
 
 @pytest.fixture

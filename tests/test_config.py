@@ -34,27 +34,6 @@ ticker = ["BTC/USD"]
 """
 
 
-@pytest.fixture
-def read(tmp_path: Path):
-    def read(text: str, **options: Any) -> Report:
-        file = tmp_path / "supervisor.toml"
-        file.write_text(text)
-        return config.report(file, **{"data": str(tmp_path), "runtime": "/tmp/dd-test", **options})
-
-    return read
-
-
-@pytest.fixture
-def tree_of(read):
-    def tree_of(text: str, **options: Any) -> Tree:
-        report = read(text, **options)
-        assert report.faults == ()
-        assert report.tree is not None
-        return report.tree
-
-    return tree_of
-
-
 def actor(tree: Tree, name: str) -> ActorSpec:
     return next(spec for spec in tree.actors if spec.name == name)
 

@@ -2,7 +2,6 @@
 # ruff: noqa: E501 - the lines are the messages, whole
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,16 +14,6 @@ from daedalus.config.values import parse_name, parse_size, parse_symbol, suggest
 
 EXCHANGE = '[exchanges.binance]\nadapter = "ccxt"\n[exchanges.binance.channels]\ntrades = ["BTC/USDT"]\n'
 SCRIPT = '[actors."ops/x"]\ncommand = ["/bin/true"]\n'
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read(text: str, **options: Any) -> Report:
-        file = tmp_path / "supervisor.toml"
-        file.write_text(text)
-        return config.report(file, **{"data": str(tmp_path), "runtime": "/tmp/dd-test", **options})
-
-    return read
 
 
 def told(report: Report, level: str = "error") -> list[str]:

@@ -17,16 +17,6 @@ from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
 SCRIPT = '[actors."{name}"]\ncommand = ["/bin/true"]\n'
 
 
-@pytest.fixture
-def read(tmp_path: Path):
-    def read(text: str, **options: Any) -> Report:
-        file = tmp_path / "supervisor.toml"
-        file.write_text(text)
-        return config.report(file, **{"data": str(tmp_path), "runtime": "/tmp/dd-test", **options})
-
-    return read
-
-
 def warned(report: Report) -> list[str]:
     assert report.faults == ()
     return [fault.message for fault in report.warnings if "adds up to" not in fault.message]

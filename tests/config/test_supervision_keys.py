@@ -2,16 +2,12 @@
 
 import grp
 import os
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daedalus import config
-from daedalus.config import Report
 from daedalus.config.faults import lines_of
 from daedalus.config.gates import check_gates
 from daedalus.config.problems import Problems
@@ -21,26 +17,6 @@ from daedalus.kernel.errors import ConfigError
 from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec, Tree
 
 X = '[actors."ops/x"]\ncommand = ["/bin/true"]\n'
-
-
-@pytest.fixture
-def read(tmp_path: Path):
-    def read(text: str, **options: Any) -> Report:
-        file = tmp_path / "supervisor.toml"
-        file.write_text(text)
-        return config.report(file, **{"data": str(tmp_path), "runtime": "/tmp/dd-test", **options})
-
-    return read
-
-
-@pytest.fixture
-def tree_of(read):
-    def tree_of(text: str) -> Tree:
-        report = read(text)
-        assert report.faults == ()
-        return report.tree
-
-    return tree_of
 
 
 def actor(tree: Tree, name: str) -> ActorSpec:

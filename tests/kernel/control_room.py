@@ -6,14 +6,17 @@ loop's own; nothing here waits for anything but the next turn.
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from daedalus.kernel import group, restart
 from daedalus.kernel.bell import Bell
 from daedalus.kernel.clock import ManualClock
+from daedalus.kernel.commands import COMMANDS
 from daedalus.kernel.errors import ControlError
 from daedalus.kernel.events import EventRing
 from daedalus.kernel.lifecycle import LIVE
@@ -21,6 +24,7 @@ from daedalus.kernel.limits import Meter
 from daedalus.kernel.logs import Ring
 from daedalus.kernel.postmortem import LastExit
 from daedalus.kernel.spec import ActorSpec, GroupSpec, Tree
+from tests.loops import drive
 
 SETTLED = {"down": "stopped", "done": "done", "failed": "failed", "ignored": "ignored", "removed": "stopped"}
 
@@ -259,3 +263,24 @@ class FakeOffice:
 
     def shutdown(self) -> None:
         self.told_to_leave += 1
+
+
+def within(of: Tree, work: Callable[[FakeOffice], Awaitable[Any]]) -> Any:
+    """Run `work` on a tree that is up."""
+
+    async def body() -> Any:
+        return await work(await FakeOffice(of).begin())
+
+    return drive(body)
+
+
+async def ask(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> Any:
+    """Return the result of one command."""
+    return await COMMANDS[cmd](office, {"actors": list(actors), **args})
+
+
+async def refusal(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> ControlError:
+    """Return the error that one command ends with."""
+    with pytest.raises(ControlError) as caught:
+        await ask(office, cmd, *actors, **args)
+    return caught.value

@@ -9,30 +9,10 @@ import pytest
 from daedalus.kernel.commands import COMMANDS
 from daedalus.kernel.commands import operate as module
 from daedalus.kernel.errors import ControlError
-from daedalus.kernel.spec import GroupSpec, Tree
-from tests.kernel.control_room import FakeOffice, tree
-from tests.loops import drive
+from daedalus.kernel.spec import GroupSpec
+from tests.kernel.control_room import FakeOffice, ask, refusal, tree, within
 
 Work = Callable[[FakeOffice], Awaitable[Any]]
-
-
-def within(of: Tree, work: Work) -> Any:
-    """Run `work` on a tree that is up."""
-
-    async def body() -> Any:
-        return await work(await FakeOffice(of).begin())
-
-    return drive(body)
-
-
-async def ask(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> Any:
-    return await COMMANDS[cmd](office, {"actors": list(actors), **args})
-
-
-async def refusal(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> ControlError:
-    with pytest.raises(ControlError) as caught:
-        await ask(office, cmd, *actors, **args)
-    return caught.value
 
 
 def test_stop_goes_last_started_first_and_start_the_other_way() -> None:

@@ -3,37 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from daedalus.kernel.commands import COMMANDS, READS, STREAMS
-from daedalus.kernel.errors import ControlError
-from daedalus.kernel.spec import GroupSpec, Tree
-from tests.kernel.control_room import FakeOffice, tree
-from tests.loops import drive
+from daedalus.kernel.spec import GroupSpec
+from tests.kernel.control_room import FakeOffice, ask, refusal, tree, within
 
 NESTED = (GroupSpec(name="g"), GroupSpec(name="h", parent="g"))
-
-
-def within(of: Tree, work: Callable[[FakeOffice], Awaitable[Any]]) -> Any:
-    """Run `work` on a tree that is up."""
-
-    async def body() -> Any:
-        return await work(await FakeOffice(of).begin())
-
-    return drive(body)
-
-
-async def ask(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> Any:
-    return await COMMANDS[cmd](office, {"actors": list(actors), **args})
-
-
-async def refusal(office: FakeOffice, cmd: str, *actors: str, **args: Any) -> ControlError:
-    with pytest.raises(ControlError) as caught:
-        await ask(office, cmd, *actors, **args)
-    return caught.value
 
 
 def test_names_mean_actors_groups_bare_names_patterns_and_all_in_start_order() -> None:

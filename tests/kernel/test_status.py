@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +11,8 @@ from msgspec.structs import replace
 
 from daedalus.kernel import status
 from daedalus.kernel.lifecycle import STATES
-from daedalus.kernel.spec import GroupSpec, Tree
-from tests.kernel.control_room import FakeOffice, tree
-from tests.loops import drive
+from daedalus.kernel.spec import GroupSpec
+from tests.kernel.control_room import FakeOffice, tree, within
 
 SUPERVISOR = {
     *("pid", "version", "image", "uptime_s", "config_hash", "config_path", "runtime", "data", "state"),
@@ -29,15 +27,6 @@ GROUP = {
     *("name", "parent", "state", "substate", "desired", "strategy", "intensity", "period", "window_used"),
     "on_limit",
 }
-
-
-def within(of: Tree, work: Callable[[FakeOffice], Awaitable[Any]]) -> Any:
-    """Run `work` on a tree that is up."""
-
-    async def body() -> Any:
-        return await work(await FakeOffice(of).begin())
-
-    return drive(body)
 
 
 def document(office: FakeOffice, op_queue: dict[str, int] | None = None) -> dict[str, Any]:

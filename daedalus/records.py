@@ -15,12 +15,20 @@ import msgspec
 
 __all__ = [
     "CHANNELS",
+    "FRAMES",
+    "AnyRecord",
     "BookSnapshot",
+    "Depth",
+    "Event",
     "Flag",
+    "Frame",
     "Gap",
+    "Instrument",
     "Record",
+    "Row",
     "Ticker",
     "Trade",
+    "channel_of",
     "columns",
     "decode",
     "decode_many",
@@ -30,7 +38,12 @@ __all__ = [
     "unpack_side",
 ]
 
-CHANNELS = ("orderbook", "trades", "ticker")
+CHANNELS = ("orderbook", "trades", "ticker", "depth", "bidask", "ohlcv")
+"""The channels with a name of ours. Any other name N is ccxt's `watch_N`, stored as `Event`s."""
+
+FRAMES = "frames"
+"""The channel of raw frames: not subscribed but recorded, with raw_capture = "frames"."""
+
 _FORBIDDEN = str.maketrans('/\\:*?"<>|', "-" * 9)
 _SYMBOL_BYTES_MAX = 200
 
@@ -126,7 +139,7 @@ class Ticker(Record, frozen=True, array_like=True, kw_only=True, tag=3):
 class Gap(Record, frozen=True, array_like=True, kw_only=True, tag=4):
     """A stretch of one channel that was not observed. It rides the link of its own channel."""
 
-    channel: str  # orderbook | trades | ticker | depth
+    channel: str  # orderbook | trades | ticker | depth | bidask | ohlcv | ...
     started_at: int  # ns UTC: capture of the last good message before the hole
     ended_at: int  # ns UTC: the first good message after it
     session_id: str  # of the session that reports it
@@ -137,7 +150,82 @@ class Gap(Record, frozen=True, array_like=True, kw_only=True, tag=4):
     detail: str | None
 
 
-AnyRecord = Trade | BookSnapshot | Ticker | Gap
+class Depth(Record, frozen=True, array_like=True, kw_only=True, tag=5):
+    """The exchange's own change of its full book, or the whole book.
+
+    Gapless between snapshots, so that the full book can be rebuilt at any row: start at a "snapshot", then
+    set each level of every "update" to its size, 0 = removed.
+    """
+
+    ts_event: int | None  # ns UTC, the exchange's time
+    nonce: int | None  # the exchange's update id after this change
+    kind: str  # "snapshot" = the whole book, best first | "update" = the changed levels
+    first_exch_seq: int | None  # the first update id folded into this change
+    bids: bytes  # little-endian float64 pairs price, size
+    asks: bytes  # the same
+    symbol_raw: str
+    seq: int
+    session_id: str
+    capture_mono_ns: int
+    clock_ok: bool
+    exch_seq: int | None
+    flags: int
+
+
+class Event(Record, frozen=True, array_like=True, kw_only=True, tag=6):
+    """A message of a channel that has no schema of its own: bidask, ohlcv, any other watch method."""
+
+    channel: str  # its channel and directory
+    ts_event: int | None  # ns UTC, the exchange's time
+    method: str  # what delivered it: "watchBidsAsks"
+    data_json: str  # ccxt's unified structure, as JSON
+    symbol_raw: str
+    seq: int
+    session_id: str
+    capture_mono_ns: int
+    clock_ok: bool
+    exch_seq: int | None
+    flags: int
+
+
+class Instrument(Record, frozen=True, array_like=True, kw_only=True, tag=7):
+    """What an exchange says of a market, once a day: tick sizes and contract sizes change.
+
+    It rides the link of any channel of its exchange and lies in a directory of its own.
+    """
+
+    exchange_symbol: str | None  # the exchange's own id, "BTCUSDT"
+    kind: str | None  # "spot" | "swap" | "future" | "option"
+    base: str | None
+    quote: str | None
+    settle: str | None
+    tick_size: float | None  # smallest step of a price, quote currency
+    lot_size: float | None  # smallest step of an amount, base currency or contracts
+    min_amount: float | None
+    min_cost: float | None
+    contract_size: float | None  # base currency per contract; amounts are stored in base currency
+    active: bool | None
+    info_json: str | None
+    symbol_raw: str
+    session_id: str
+
+
+class Frame(Record, frozen=True, array_like=True, kw_only=True, tag=8):
+    """One websocket message as it arrived, word for word. Its symbol is `all`."""
+
+    connection: int  # which socket of the process, from 1
+    text: str | None  # of a text message
+    binary: bytes | None  # of any other
+    seq: int
+    session_id: str
+    capture_mono_ns: int
+    clock_ok: bool
+
+
+Row = Trade | BookSnapshot | Ticker | Depth | Event | Frame
+"""What a stream numbers."""
+
+AnyRecord = Trade | BookSnapshot | Ticker | Gap | Depth | Event | Instrument | Frame
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyRecord] = msgspec.msgpack.Decoder(AnyRecord)
@@ -193,6 +281,20 @@ def sanitise(name: str) -> str:
             f"cannot use the name {name!r}: 1 to {_SYMBOL_BYTES_MAX} bytes, printable, no leading dot"
         )
     return safe
+
+
+_CHANNEL: dict[type, str] = {
+    Trade: "trades", BookSnapshot: "orderbook", Ticker: "ticker", Depth: "depth", Frame: FRAMES,
+    Gap: "gaps", Instrument: "instruments",
+}  # fmt: skip
+
+
+def channel_of(record: AnyRecord) -> str:
+    """Return the channel, and directory, that a record is stored in: a gap's is `gaps`.
+
+    The channel that a gap speaks of, and whose link it rides, is its own `channel`.
+    """
+    return record.channel if type(record) is Event else _CHANNEL[type(record)]
 
 
 _PREFIX = Record.__struct_fields__

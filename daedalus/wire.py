@@ -6,7 +6,19 @@ docs/formats.md.
 
 import msgspec
 
-from daedalus.records import AnyRecord, BookSnapshot, Gap, Ticker, Trade, columns, sanitise
+from daedalus.records import (
+    AnyRecord,
+    BookSnapshot,
+    Depth,
+    Frame,
+    Gap,
+    Instrument,
+    Ticker,
+    Trade,
+    channel_of,
+    columns,
+    sanitise,
+)
 
 __all__ = [
     "CHANNEL_OF_KIND",
@@ -28,8 +40,9 @@ KIND_OF_CHANNEL = {"orderbook": "book", "trades": "trade", "ticker": "ticker", "
 CHANNEL_OF_KIND = {kind: name for name, kind in KIND_OF_CHANNEL.items()}
 RECORD_KINDS = ("book", "trade", "ticker", "depth", "gap")
 
-_CHANNEL: dict[type, str] = {BookSnapshot: "orderbook", Trade: "trades", Ticker: "ticker"}
-_TYPE: dict[str, type[msgspec.Struct]] = {"book": BookSnapshot, "trade": Trade, "ticker": Ticker, "gap": Gap}
+_TYPE: dict[str, type[msgspec.Struct]] = {
+    "book": BookSnapshot, "trade": Trade, "ticker": Ticker, "depth": Depth, "gap": Gap,
+}  # fmt: skip
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -68,12 +81,12 @@ def topic(kind: str, exchange: str, symbol: str) -> bytes:
 
 def channel(record: AnyRecord) -> str:
     """Return the channel a record belongs to; a gap's is the one it speaks of."""
-    return record.channel if isinstance(record, Gap) else _CHANNEL[type(record)]
+    return record.channel if isinstance(record, Gap) else channel_of(record)
 
 
 def record_topic(record: AnyRecord) -> bytes:
     """Return the topic a collector publishes `record` under."""
-    kind = "gap" if isinstance(record, Gap) else KIND_OF_CHANNEL[_CHANNEL[type(record)]]
+    kind = "gap" if isinstance(record, Gap) else KIND_OF_CHANNEL[channel_of(record)]
     return f"{kind}/{record.exchange}/{record.symbol}/".encode()
 
 
@@ -98,7 +111,8 @@ def public(kind: str, record: AnyRecord, ts_pub_ns: int, seq: int | None = None)
         ts_pub_ns: now, ns UTC.
         seq: for a gap, which has no number of its own.
     """
-    number = record.seq if seq is None and not isinstance(record, Gap) else seq or 0
-    ts_event = None if isinstance(record, Gap) else record.ts_event
+    number, ts_event = seq or 0, None
+    if not isinstance(record, Gap | Instrument | Frame):
+        number, ts_event = record.seq if seq is None else seq, record.ts_event
     header = Header(VERSION, kind, number, record.session_id, ts_event, record.ts_recv, ts_pub_ns, None)
     return _encoder.encode(header), _encoder.encode(columns(record))

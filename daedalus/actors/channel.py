@@ -8,15 +8,15 @@ from daedalus.kernel.journal import Mark
 from daedalus.kernel.link import LinkSender
 from daedalus.kernel.spool import Spool
 from daedalus.kernel.telemetry import get_logger
-from daedalus.records import Gap, decode, encode
+from daedalus.records import Gap, Instrument, decode, encode
 
 __all__ = ["SHARES", "Outlet", "Seam", "describe"]
 
 Seam = tuple[str, Mark, Mark]
 """Where the session of a stream changes among spooled rows: symbol, last mark before, first mark after."""
 
-SHARES = {"orderbook": 6, "trades": 3, "ticker": 1}
-"""How the collector's spool is divided among the channels it collects."""
+SHARES = {"orderbook": 6, "depth": 6, "trades": 3, "ticker": 1, "frames": 6}
+"""How the collector's spool is divided among the channels it collects; any other channel has a share of 1."""
 
 # A channel begins to shed at the first fill and stops below the second. Books leave room for what is rarer.
 _SHED_AT = {"orderbook": 0.9}
@@ -27,9 +27,11 @@ _OWED_MAX = 10_000  # gap rows that wait for room; beyond it the oldest is dropp
 
 
 def describe(record: bytes) -> tuple[str, Mark] | None:
-    """Return stream and mark of an encoded row; None for a gap row, which is no data."""
+    """Return stream and mark of an encoded row; None for what is no data: a gap, an instrument."""
     row = decode(record)
-    return None if isinstance(row, Gap) else (row.symbol, Mark(row.ts_recv, row.seq, row.session_id))
+    if isinstance(row, Gap | Instrument):
+        return None
+    return (row.symbol, Mark(row.ts_recv, row.seq, row.session_id))
 
 
 def _tells(gap: Gap, seam: Seam) -> bool:

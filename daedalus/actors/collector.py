@@ -20,14 +20,14 @@ from daedalus.actors.replay import ReplayIndex
 from daedalus.actors.session import Session, StreamState
 from daedalus.actors.sidewatch import SideWatch
 from daedalus.actors.sources import CollectorSettings, check, make_adapter, sanitised
-from daedalus.exchanges.adapter import BookFact, Control, Fact, Fault, Now, Stream, TradeFact
+from daedalus.exchanges.adapter import Control, Fact, Fault, Now, Stream, stream_of
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.clock import CaptureClock, SystemClock
 from daedalus.kernel.journal import Mark
 from daedalus.kernel.telemetry import get_logger
 from daedalus.kernel.topic import Answers, Publisher
 from daedalus.records import Gap, Trade, decode, encode, sanitise
-from daedalus.wire import topic
+from daedalus.wire import KIND_OF_CHANNEL, topic
 
 __all__ = ["Collector"]
 
@@ -36,9 +36,7 @@ CLOCK_STEP_NS = 250_000_000
 TICK_S = 1.0
 CLOCK_EVERY = 5  # ticks between two looks at the synchronisation
 DRAIN_MARGIN_S = 0.2
-_KIND = {"orderbook": "book", "trades": "trade", "ticker": "ticker"}
 _SEED_ROWS = 20_000  # trades of earlier processes whose ids are remembered
-_CHANNEL = {BookFact: "orderbook", TradeFact: "trades"}
 
 
 class Collector(Actor):
@@ -62,7 +60,10 @@ class Collector(Actor):
         ]
         self._session = Session(self._exchange, streams, _session_id(), self.capture().ts_recv)
         self._session.clock_ok = synchronised()
-        self._topics = {key: topic(_KIND[key.channel], self._exchange, key.symbol) for key in streams}
+        self._topics = {
+            key: topic(KIND_OF_CHANNEL.get(key.channel, key.channel), self._exchange, key.symbol)
+            for key in streams
+        }
         self._gap_topics = {sanitise(key.symbol): topic("gap", self._exchange, key.symbol) for key in streams}
         self._outlets: dict[str, Outlet] = {}
         self._welcomed: dict[str, asyncio.Event] = {}
@@ -78,7 +79,7 @@ class Collector(Actor):
         """Open spools, links and topics, and begin to collect. The exchange need not answer for that."""
         settings, runtime = self.settings, self.settings.runtime
         self._adapter = make_adapter(settings, self)
-        shares = sum(SHARES[channel] for channel in settings.channels)
+        shares = sum(SHARES.get(channel, 1) for channel in settings.channels)
         for channel in settings.channels:
             self._welcomed[channel] = asyncio.Event()
             self._outlets[channel] = Outlet(
@@ -86,7 +87,7 @@ class Collector(Actor):
                 exchange=self._exchange,
                 source=self._adapter.source,
                 runtime=runtime,
-                spool_bytes=int(settings.spool_mb * (1 << 20) * SHARES[channel] / shares),
+                spool_bytes=int(settings.spool_mb * (1 << 20) * SHARES.get(channel, 1) / shares),
                 batch=(settings.batch_records, settings.batch_ms),
                 on_welcome=partial(self._on_welcome, channel),
             )
@@ -167,7 +168,7 @@ class Collector(Actor):
                     if item.kind == "subscribed" and key.channel != "orderbook":
                         self._found(key, now)
                 continue
-            state = session.streams.get(Stream(item.symbol, _CHANNEL.get(type(item), "ticker")))
+            state = session.streams.get(stream_of(item))
             if state is not None and not session.is_duplicate(item):
                 self._take_fact(state, item, now)
 

@@ -18,10 +18,11 @@ import msgspec
 from daedalus import wire
 from daedalus.actors import endpoints
 from daedalus.actors.stream import Ask, Feed, Stream
+from daedalus.actors.stream import Fact as StreamFact
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.telemetry import get_logger
 from daedalus.kernel.topic import Publisher, Questions, Subscriber
-from daedalus.records import Gap, decode
+from daedalus.records import decode
 
 __all__ = ["Feature", "Settings", "announcement"]
 
@@ -122,7 +123,7 @@ class Feature(Actor):
         except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
             self._bad += 1  # its number is missing now: the stream will ask for it
             return
-        if not isinstance(record, Gap):
+        if isinstance(record, StreamFact):
             self._do(self._stream.live(record))
 
     def _do(self, feeds: list[Feed]) -> None:
@@ -178,7 +179,7 @@ class Feature(Actor):
         if question != self._question or self._deadline is None:
             return
         self._close_question()
-        records = [record for record in map(decode, blobs) if not isinstance(record, Gap)]
+        records = [record for record in map(decode, blobs) if isinstance(record, StreamFact)]
         more = sum(map(len, blobs)) >= REPLAY_MORE_BYTES
         self._do(self._stream.answer(ok, records, more=more))
 

@@ -2,12 +2,10 @@
 
 from typing import NamedTuple
 
-from daedalus.exchanges.adapter import BookFact, Fact, Now, TickerFact, TradeFact
-from daedalus.records import BookSnapshot, Ticker, Trade
+from daedalus.exchanges.adapter import BookFact, DepthFact, EventFact, Fact, Now, TickerFact, TradeFact
+from daedalus.records import BookSnapshot, Depth, Event, Row, Ticker, Trade
 
-__all__ = ["Row", "Stamp", "make_row"]
-
-Row = Trade | BookSnapshot | Ticker
+__all__ = ["Stamp", "make_row"]
 
 
 class Stamp(NamedTuple):
@@ -28,6 +26,10 @@ def make_row(fact: Fact, now: Now, stamp: Stamp) -> Row:
         return _book(fact, now, stamp)
     if isinstance(fact, TradeFact):
         return _trade(fact, now, stamp)
+    if isinstance(fact, DepthFact):
+        return _depth(fact, now, stamp)
+    if isinstance(fact, EventFact):
+        return _event(fact, now, stamp)
     return _ticker(fact, now, stamp)
 
 
@@ -97,6 +99,48 @@ def _ticker(fact: TickerFact, now: Now, stamp: Stamp) -> Ticker:
         percentage=fact.percentage,
         ts_event=fact.ts_event,
         info_json=fact.info_json,
+        symbol_raw=fact.symbol,
+        seq=stamp.seq,
+        session_id=stamp.session_id,
+        capture_mono_ns=now.mono_ns,
+        clock_ok=stamp.clock_ok,
+        exch_seq=fact.exch_seq,
+        flags=stamp.flags,
+    )
+
+
+def _depth(fact: DepthFact, now: Now, stamp: Stamp) -> Depth:
+    return Depth(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        ts_event=fact.ts_event,
+        nonce=fact.nonce,
+        kind=fact.kind,
+        first_exch_seq=fact.first_exch_seq,
+        bids=fact.bids,
+        asks=fact.asks,
+        symbol_raw=fact.symbol,
+        seq=stamp.seq,
+        session_id=stamp.session_id,
+        capture_mono_ns=now.mono_ns,
+        clock_ok=stamp.clock_ok,
+        exch_seq=fact.exch_seq,
+        flags=stamp.flags,
+    )
+
+
+def _event(fact: EventFact, now: Now, stamp: Stamp) -> Event:
+    return Event(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        channel=fact.channel,
+        ts_event=fact.ts_event,
+        method=fact.method,
+        data_json=fact.data_json,
         symbol_raw=fact.symbol,
         seq=stamp.seq,
         session_id=stamp.session_id,

@@ -13,10 +13,10 @@ message before it and closed by the first good one after it, and then it is a Ga
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from daedalus.actors.rows import Row, Stamp, make_row
+from daedalus.actors.rows import Stamp, make_row
 from daedalus.exchanges.adapter import Fact, Fault, Now, Stream, TradeFact
 from daedalus.kernel.journal import Mark
-from daedalus.records import Flag, Gap, sanitise
+from daedalus.records import Flag, Gap, Row, sanitise
 
 __all__ = ["Session", "StreamState"]
 

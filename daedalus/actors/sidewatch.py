@@ -39,8 +39,10 @@ class SideWatch:
             quotes = self._quotes[fact.symbol] = deque(maxlen=_QUOTES)
         while len(quotes) > 1 and quotes[1][0] <= at - _BEFORE_NS:
             quotes.popleft()
-        if not isinstance(fact, TradeFact):
+        if isinstance(fact, BookFact | TickerFact):
             quotes.append((at, fact))
+            return
+        if not isinstance(fact, TradeFact):
             return
         if not quotes or quotes[0][0] > at - _BEFORE_NS or fact.flags & Flag.BACKFILLED:
             return

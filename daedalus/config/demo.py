@@ -3,12 +3,12 @@
 from typing import Any
 
 from daedalus.config.expand import Planned
-from daedalus.records import CHANNELS
 
 __all__ = ["COINBASE", "SYMBOLS", "plan"]
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")  # through ccxt's binance class
 COINBASE = ("BTC/USD", "ETH/USD")  # through the native adapter
+_CHANNELS = ("orderbook", "trades", "ticker")
 
 
 def plan(port: int) -> tuple[dict[str, Any], tuple[Planned, ...]]:
@@ -26,13 +26,13 @@ def plan(port: int) -> tuple[dict[str, Any], tuple[Planned, ...]]:
                     "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}},
                     "has": {"fetchCurrencies": False},
                 },
-                "channels": {channel: list(SYMBOLS) for channel in CHANNELS},
+                "channels": {channel: list(SYMBOLS) for channel in _CHANNELS},
             },
             "coinbase": {
                 "adapter": "native",
                 "ws_url": f"ws://{base}/coinbase",
                 "rest_url": f"http://{base}",
-                "channels": {channel: list(COINBASE) for channel in CHANNELS},
+                "channels": {channel: list(COINBASE) for channel in _CHANNELS},
             },
         },
     }

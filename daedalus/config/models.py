@@ -65,6 +65,9 @@ class Channels(Table):
     )
     trades: list[Symbol] = Field(default=[], description="every trade")
     ticker: list[Symbol] = Field(default=[], description="best bid and ask, last price, daily figures")
+    depth: list[Symbol] = Field(default=[], description="full-depth deltas, native adapters only")
+    bidask: list[Symbol] = Field(default=[], description="best bid and ask, through ccxt")
+    ohlcv: list[Symbol] = Field(default=[], description="the exchange's own one-minute candles, through ccxt")
 
 
 class Exchange(Table):

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
 
-from daedalus.dataset.columns import COLUMNS, TIME_COLUMN, VERSION
+from daedalus.dataset.columns import TIME_COLUMN, VERSION, columns_of
 from daedalus.dataset.layout import HOUR_NS, Partition
-from daedalus.records import BookSnapshot, Gap, Ticker, Trade, sanitise
+from daedalus.records import Gap, channel_of, sanitise
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CHANNEL_OF", "batch", "file_metadata", "partition_of", "record_time", "schema", "sort_column"]
-
-CHANNEL_OF: dict[type, str] = {BookSnapshot: "orderbook", Trade: "trades", Ticker: "ticker", Gap: "gaps"}
+__all__ = ["batch", "file_metadata", "partition_of", "record_time", "schema", "sort_column"]
 
 _LEVEL_BYTES = 16  # price and size, float64
 _INT_WIDTH = {"i": "int32", "q": "int64"}
@@ -35,16 +33,12 @@ def record_time(record: Any) -> int:
 def partition_of(source: str, record: Any) -> Partition:
     """Return the partition that a record belongs to."""
     hour = record_time(record) // HOUR_NS
-    return Partition(source, CHANNEL_OF[type(record)], record.exchange, record.symbol, hour)
+    return Partition(source, channel_of(record), record.exchange, record.symbol, hour)
 
 
 @cache
 def schema(channel: str) -> "pa.Schema":
-    """Return the Arrow schema of a bronze channel.
-
-    Raises:
-        KeyError: no such channel.
-    """
+    """Return the Arrow schema of a bronze channel."""
     import pyarrow as pa
 
     types = {
@@ -53,10 +47,11 @@ def schema(channel: str) -> "pa.Schema":
         "f64": pa.float64(),
         "bool": pa.bool_(),
         "str": pa.string(),
+        "bytes": pa.binary(),
         "time": pa.timestamp("us", tz="UTC"),
         "side": pa.list_(pa.struct([("price", pa.float64()), ("size", pa.float64())])),
     }
-    return pa.schema([(name, types[word]) for name, word in COLUMNS[channel]])
+    return pa.schema([(name, types[word]) for name, word in columns_of(channel)])
 
 
 def file_metadata(channel: str, journal: str) -> dict[str, str]:
@@ -100,7 +95,7 @@ def batch(partition: Partition, records: Sequence[Any]) -> "pa.RecordBatch":
         "hour": start.hour,
     }
     arrays = []
-    for field, (name, word) in zip(form, COLUMNS[partition.channel], strict=True):
+    for field, (name, word) in zip(form, columns_of(partition.channel), strict=True):
         if name in constants:
             column = pa.repeat(pa.scalar(constants[name], field.type), rows)
         elif name == "capture_ts":
@@ -156,6 +151,12 @@ def _flags(values: Sequence[bool | None]) -> "pa.Array":
     return pa.array(values, pa.bool_())
 
 
+def _bytes(values: Sequence[bytes | None]) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(values, pa.binary())
+
+
 def _side(values: Sequence[bytes]) -> "pa.Array":
     """The packed sides of many rows as list<struct<price, size>>."""
     import pyarrow as pa
@@ -182,6 +183,7 @@ _BUILDERS: dict[str, Callable[[Sequence[Any]], "pa.Array"]] = {
     "f64": lambda values: _numbers("d", values),
     "bool": _flags,
     "str": _text,
+    "bytes": _bytes,
     "time": _times,
     "side": _side,
 }

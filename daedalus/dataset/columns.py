@@ -5,7 +5,7 @@ schemas. New columns are appended, and are nullable; nothing is ever reordered, 
 columns a file may be expected to have.
 """
 
-__all__ = ["COLUMNS", "PARTITION_COLUMNS", "TIME_COLUMN", "VERSION"]
+__all__ = ["COLUMNS", "GENERIC", "PARTITION_COLUMNS", "TIME_COLUMN", "VERSION", "columns_of"]
 
 VERSION = 1
 
@@ -63,6 +63,35 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
         ("info_json", "str"),
         *_TAIL,
     ),
+    "depth": (
+        *_HEAD,
+        ("timestamp", "i64"),
+        ("nonce", "i64"),
+        ("kind", "str"),
+        ("first_exch_seq", "i64"),
+        ("bids", "side"),
+        ("asks", "side"),
+        *_TAIL,
+    ),
+    "instruments": (
+        *_HEAD,
+        *((name, "str") for name in ("exchange_symbol", "kind", "base", "quote", "settle")),
+        *((name, "f64") for name in ("tick_size", "lot_size", "min_amount", "min_cost", "contract_size")),
+        ("active", "bool"),
+        ("info_json", "str"),
+        ("symbol_raw", "str"),
+        ("session_id", "str"),
+    ),
+    "frames": (
+        *_HEAD,
+        ("connection", "i64"),
+        ("text", "str"),
+        ("binary", "bytes"),
+        ("seq", "i64"),
+        ("session_id", "str"),
+        ("capture_mono_ns", "i64"),
+        ("clock_ok", "bool"),
+    ),
     "gaps": (
         ("exchange", "str"),
         ("symbol", "str"),
@@ -78,7 +107,22 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
         ("detail", "str"),
     ),
 }
-"""channel -> (column, type word); words: i32 i64 f64 bool str, time = timestamp[us, UTC], side = levels."""
+"""channel -> (column, type word): i32 i64 f64 bool str bytes, time = timestamp[us, UTC], side = levels."""
+
+GENERIC = (
+    *_HEAD,
+    ("timestamp", "i64"),
+    ("method", "str"),
+    ("data_json", "str"),
+    *_TAIL,
+)
+"""The columns of every channel that is not in `COLUMNS`: bidask, ohlcv, any other watch method."""
+
+
+def columns_of(channel: str) -> tuple[tuple[str, str], ...]:
+    """Return the columns of a channel."""
+    return COLUMNS.get(channel, GENERIC)
+
 
 TIME_COLUMN = {"gaps": "started_at"}
 """channel -> the column that partitions and sorts it, where it is not `capture_ts`."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from daedalus.dataset.bronze import CHANNEL_OF, batch, partition_of
+from daedalus.dataset.bronze import batch, partition_of
 from daedalus.dataset.damage import Continuity
 from daedalus.dataset.durable import make_directory, replace
 from daedalus.dataset.layout import Layout
 from daedalus.kernel.journal import Cursor, Damage, Entry, contents, journals
-from daedalus.records import Gap, decode_many, encode, sanitise
+from daedalus.records import Gap, channel_of, decode_many, encode, sanitise
 
 __all__ = ["Reading", "identity"]
 
@@ -129,7 +129,7 @@ def _instead_of(record: Any) -> Gap | None:
         symbol=record.symbol,
         collected_at=record.ts_recv // 1_000_000,
         ts_recv=record.ts_recv,
-        channel=CHANNEL_OF[type(record)],
+        channel=channel_of(record),
         started_at=record.ts_recv,
         ended_at=record.ts_recv,
         session_id=record.session_id,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from daedalus.dataset.bronze import schema, sort_column
-from daedalus.dataset.columns import COLUMNS
+from daedalus.dataset.columns import columns_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ def open_parquet(path: Path, channel: str, options: Options) -> "ParquetWriter":
     """Return a writer for a segment of `channel` at `path`; each `write_table` is one row group."""
     from pyarrow.parquet import ParquetWriter
 
-    words = dict(COLUMNS[channel])
+    words = dict(columns_of(channel))
     return ParquetWriter(
         path,
         schema(channel),

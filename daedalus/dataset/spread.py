@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daedalus.dataset.bronze import CHANNEL_OF, batch, file_metadata, sort_column
+from daedalus.dataset.bronze import batch, file_metadata, sort_column
 from daedalus.dataset.durable import sync_file
 from daedalus.dataset.layout import HOUR_NS, Partition
 from daedalus.dataset.segment import (
@@ -26,7 +26,7 @@ from daedalus.dataset.segment import (
     sorted_by_time,
     write_ndjson,
 )
-from daedalus.records import Gap
+from daedalus.records import Gap, channel_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -217,6 +217,6 @@ def _sorted(groups: dict[tuple[Any, ...], list[Any]]) -> list[tuple[Partition, l
     for key, records in groups.items():
         records.sort(key=_started_at if key[1] is Gap else _ts_recv)
     return [
-        (Partition(source, CHANNEL_OF[kind], exchange, symbol, hour), records)
-        for (source, kind, exchange, symbol, hour), records in groups.items()
+        (Partition(source, channel_of(records[0]), exchange, symbol, hour), records)
+        for (source, _, exchange, symbol, hour), records in groups.items()
     ]

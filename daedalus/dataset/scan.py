@@ -194,6 +194,7 @@ def _schema(channel: str) -> "pl.Schema":
         "f64": pl.Float64(),
         "bool": pl.Boolean(),
         "str": pl.String(),
+        "bytes": pl.Binary(),
         "time": pl.Datetime("us", "UTC"),
         "side": pl.List(pl.Struct({"price": pl.Float64, "size": pl.Float64})),
     }

@@ -7,11 +7,9 @@ that takes longer than systemd waits is a SIGKILL for all that has not been flus
 import math
 
 from daedalus.config.problems import Problems
-from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
+from daedalus.kernel.spec import KILL_GRACE_S, ActorSpec, Backoff, GroupSpec, stop_bound
 
-__all__ = ["KILL_GRACE_S", "check_intensity", "check_stop", "failures_in", "stop_bound", "stop_bounds"]
-
-KILL_GRACE_S = 5.0  # kernel.cell's, which is too heavy to import here; a test compares
+__all__ = ["check_intensity", "check_stop", "failures_in", "stop_bounds"]
 
 Placed = list[tuple[ActorSpec, tuple[str, ...]]]
 
@@ -123,19 +121,6 @@ def stop_bounds(actors: Placed, groups: dict[str, GroupSpec]) -> dict[str, float
 
     visit("root", ())
     return bounds
-
-
-def stop_bound(spec: ActorSpec) -> float:
-    """Return how long the stop of one actor may take, in seconds.
-
-    >>> stop_bound(ActorSpec(name="a/b", group="a", target="x:Y", drain_s=2, shutdown_s=5))
-    12.0
-    """
-    if spec.shutdown_s == "brutal_kill":
-        return KILL_GRACE_S
-    drain_s = spec.drain_s if spec.target or spec.drain_signal else 0.0
-    shutdown_s = math.inf if spec.shutdown_s == "infinity" else float(spec.shutdown_s)
-    return drain_s + shutdown_s + KILL_GRACE_S
 
 
 def check_stop(

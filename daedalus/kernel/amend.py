@@ -46,7 +46,7 @@ async def add(supervisor: "Supervisor", name: str, table: dict[str, Any] | None)
     if spec.group not in supervisor.groups:
         raise ControlError("not_found", f"cannot add {spec.name}: there is no group {spec.group}", spec.name)
     supervisor.nursery.ensure(images_of(replace(supervisor.tree, actors=(spec,))))
-    cell = supervisor.cells[spec.name] = Cell(spec, supervisor)
+    cell = supervisor.cells[spec.name] = supervisor.new_cell(spec)
     _arrange(supervisor)
     of = supervisor.groups[spec.group].spec
     by_hand = table is not None
@@ -150,10 +150,10 @@ def _apply(supervisor: "Supervisor", new: Tree, plan: planning.Plan) -> None:
     for spec in new.actors:
         cell = supervisor.cells.get(spec.name)
         if cell is None and spec.name not in before:  # what was there and has gone was temporary
-            supervisor.cells[spec.name] = Cell(spec, supervisor)
+            supervisor.cells[spec.name] = supervisor.new_cell(spec)
         elif cell is not None and cell.spec != spec:
             _retell(supervisor, cell, spec)
-    down = supervisor.register.wanted_down
+    down = supervisor.register.known.down
     for of in new.groups:
         if of.name not in supervisor.groups:
             supervisor.groups[of.name] = group_of(new, of, down)
@@ -170,7 +170,7 @@ def _apply(supervisor: "Supervisor", new: Tree, plan: planning.Plan) -> None:
 def plant(supervisor: "Supervisor", name: str) -> Cell:
     """Return a new cell for an actor of the tree that had ended for good: its group begins again."""
     spec = next(spec for spec in supervisor.tree.actors if spec.name == name)
-    cell = supervisor.cells[name] = Cell(spec, supervisor)
+    cell = supervisor.cells[name] = supervisor.new_cell(spec)
     _arrange(supervisor)
     return cell
 

@@ -19,12 +19,10 @@ from daedalus.kernel.logs import Ring
 from daedalus.kernel.nursery import Born
 from daedalus.kernel.postmortem import LastExit, examine
 from daedalus.kernel.reaper import Status
-from daedalus.kernel.spec import ActorSpec
+from daedalus.kernel.spec import KILL_GRACE_S, ActorSpec
 from daedalus.kernel.timers import Timers
 
-__all__ = ["KILL_GRACE_S", "Cell", "LastExit", "Office"]
-
-KILL_GRACE_S = 5.0
+__all__ = ["Cell", "LastExit", "Office"]
 HOUR_S = 3600.0
 
 
@@ -237,11 +235,6 @@ class Cell:
         if value == "infinity":
             return float("inf")
         return 0.0 if value == "brutal_kill" else value
-
-    def stop_bound_s(self) -> float:
-        """Return how long a stop of this actor can take."""
-        drain_s = self.spec.drain_s if self.spec.target or self.spec.drain_signal else 0.0
-        return drain_s + self._shutdown_s() + KILL_GRACE_S
 
     def _disarm(self) -> None:
         self.phase = None

@@ -5,8 +5,10 @@ restarted for the files it wrote.
 """
 
 import os
-from pathlib import Path
+import re
 from typing import Literal
+
+from daedalus.kernel.process import read_proc
 
 __all__ = ["SAMPLE_INTERVAL_S", "SOFT_SAMPLES", "Level", "Meter", "level", "parse_anon", "parse_cpu_ticks"]
 
@@ -16,16 +18,13 @@ SOFT_SAMPLES = 3  # in a row, before an actor is asked to leave
 Level = Literal["ok", "warn", "soft", "hard"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ANON = re.compile(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 
 
 def parse_anon(status: str) -> int | None:
     """Return RssAnon + RssShmem of a /proc/PID/status, bytes; None when they are not there (a zombie)."""
-    found = {
-        key: int(value.split()[0]) * 1024
-        for key, _, value in (line.partition(":") for line in status.splitlines())
-        if key in ("RssAnon", "RssShmem")
-    }
-    return sum(found.values()) if found else None
+    found = _ANON.findall(status)
+    return sum(map(int, found)) * 1024 if found else None
 
 
 def parse_cpu_ticks(stat: str) -> int:
@@ -64,8 +63,8 @@ class Meter:
             anon: what the control group of all its processes says, where there is one.
         """
         try:
-            status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
-            stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+            status = read_proc(pid, "status") if anon is None else ""
+            stat = read_proc(pid, "stat")
         except (FileNotFoundError, ProcessLookupError):
             return
         self.anon = parse_anon(status) if anon is None else anon

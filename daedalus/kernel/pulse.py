@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from daedalus.kernel import vitals, watchdog
 from daedalus.kernel.limits import SAMPLE_INTERVAL_S
+from daedalus.kernel.spec import stop_bound
 from daedalus.kernel.timers import LAG_S
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Pulse:
         cell = self._supervisor.cells.get(child)
         if cell is None or not cell.live or cell.state == "stuck":
             return None
-        return cell.stop_bound_s() + cell.spec.start_timeout_s + STEP_MARGIN_S
+        return stop_bound(cell.spec) + cell.spec.start_timeout_s + STEP_MARGIN_S
 
     def _steps(self, now: float) -> list[watchdog.Step]:
         """Return the oldest unfinished step of each group that has one."""

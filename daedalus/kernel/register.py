@@ -40,14 +40,13 @@ class Register:
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
         self._unwritten = False
-        self.wanted_down: frozenset[str] = frozenset()
+        self.known = intent.Intent()  # of earlier supervisors on these data
         if data:
             path = intent.intent_path(data)
-            known, trouble = intent.load(path)
+            self.known, trouble = intent.load(path)
             if trouble:
                 self._report("intent_refused", error=trouble)
-            self._keeper = intent.Keeper(path, asyncio.get_running_loop().time(), known)
-            self.wanted_down = known.down
+            self._keeper = intent.Keeper(path, asyncio.get_running_loop().time(), self.known)
 
     def note(self, supervisor: "Supervisor") -> None:
         """Note what has changed, soon: changes come in swarms, and each note is a file."""

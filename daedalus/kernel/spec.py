@@ -4,11 +4,14 @@
 memory is bytes. The meaning of every field is OTP's, letter for letter, where OTP has it.
 """
 
+import math
 from typing import Literal
 
 import msgspec
 
-__all__ = ["PROGRAMS", "ActorSpec", "Backoff", "GroupSpec", "Tree"]
+__all__ = ["KILL_GRACE_S", "PROGRAMS", "ActorSpec", "Backoff", "GroupSpec", "Tree", "stop_bound"]
+
+KILL_GRACE_S = 5.0  # from SIGKILL until an end that did not come is told
 
 PROGRAMS = "light"  # the zygote that foreign programs are forked from
 
@@ -97,3 +100,16 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_cpus: tuple[int, ...] = ()  # of the supervisor and its zygotes; empty: any
     control_group: str = ""  # Unix group that may use the control socket; empty: the user alone
     readonly_group: str = ""  # Unix group that may look and not touch
+
+
+def stop_bound(spec: ActorSpec) -> float:
+    """Return how long the stop of one actor may take, in seconds; infinite where its specification says so.
+
+    >>> stop_bound(ActorSpec(name="a/b", group="a", target="x:Y", drain_s=2, shutdown_s=5))
+    12.0
+    """
+    if spec.shutdown_s == "brutal_kill":
+        return KILL_GRACE_S
+    drain_s = spec.drain_s if spec.target or spec.drain_signal else 0.0
+    shutdown_s = math.inf if spec.shutdown_s == "infinity" else float(spec.shutdown_s)
+    return drain_s + shutdown_s + KILL_GRACE_S

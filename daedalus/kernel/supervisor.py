@@ -101,9 +101,15 @@ class Supervisor:
 
     def plant(self) -> None:
         """Make a cell for each actor and a group for each supervisor of the tree, all of them down."""
-        down = self.register.wanted_down
-        self.cells = {spec.name: Cell(spec, self) for spec in self.tree.actors}
+        down = self.register.known.down
+        self.cells = {spec.name: self.new_cell(spec) for spec in self.tree.actors}
         self.groups = {spec.name: group_of(self.tree, spec, down) for spec in self.tree.groups}
+
+    def new_cell(self, spec: ActorSpec) -> Cell:
+        """Return a cell that is down; it goes on counting where an earlier supervisor left off."""
+        cell = Cell(spec, self)
+        cell.restarts = self.register.known.restarts.get(spec.name, 0)
+        return cell
 
     # Decisions: fed in, carried out.
 

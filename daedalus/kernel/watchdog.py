@@ -8,7 +8,7 @@ withheld while the supervisor does not do its work, and what it does not do has 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["LAG_MAX_S", "PING_MAX_S", "Step", "doubts", "interval_s", "may_ping"]
+__all__ = ["LAG_MAX_S", "PING_MAX_S", "Step", "doubts", "interval_s"]
 
 PING_MAX_S = 10.0
 LAG_MAX_S = 2.0
@@ -61,8 +61,3 @@ def doubts(*, loop_lag_s: float, steps: Iterable[Step] = (), accepting: bool) ->
     if not accepting:
         found.append("the control socket does not accept connections")
     return tuple(found)
-
-
-def may_ping(*, loop_lag_s: float, steps: Iterable[Step] = (), accepting: bool) -> bool:
-    """Return whether the service manager may be told that we are alive: there are no `doubts`."""
-    return not doubts(loop_lag_s=loop_lag_s, steps=steps, accepting=accepting)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from daedalus import config
 from daedalus.config import Report
-from daedalus.config.arithmetic import KILL_GRACE_S, failures_in, stop_bound, stop_bounds
-from daedalus.kernel import cell
-from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
+from daedalus.config.arithmetic import failures_in, stop_bounds
+from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec, stop_bound
 
 SCRIPT = '[actors."{name}"]\ncommand = ["/bin/true"]\n'
 
@@ -104,10 +103,6 @@ def one(
 
 def groups(*specs: GroupSpec) -> dict[str, GroupSpec]:
     return {spec.name: spec for spec in (GroupSpec(name="root", parent=None), *specs)}
-
-
-def test_the_grace_after_a_kill_is_the_kernels() -> None:
-    assert KILL_GRACE_S == cell.KILL_GRACE_S
 
 
 @pytest.mark.parametrize(

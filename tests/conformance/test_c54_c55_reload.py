@@ -130,3 +130,19 @@ def test_c55_one_added_by_hand_is_left_alone(tree: Tree) -> None:
     assert tree.ctl("reload").returncode == 0
     tree.wait_running("g/d")
     assert tree.who("g/hand") == before
+
+
+def test_c55_intent_and_counters_outlive_the_supervisor(tree: Tree) -> None:
+    tree.start(*trio())
+    tree.wait_running("g/a", "g/b", "g/c")
+    tree.call("stop", "g/a")
+    tree.kill("g/b")
+    tree.wait_running("g/b", generation=2)
+    assert tree.end() == 0
+    tree.launch()
+    tree.until_up()
+    tree.wait_running("g/b", "g/c")
+    shown = tree.actor("g/a")
+    assert (shown["state"], shown["desired"]) == ("stopped", "down")
+    assert tree.actor("g/b")["restarts"]["total"] == 1
+    assert tree.actor("g/c")["restarts"]["total"] == 0

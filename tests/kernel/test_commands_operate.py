@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from daedalus.kernel import spec
 from daedalus.kernel.commands import COMMANDS
 from daedalus.kernel.commands import operate as module
 from daedalus.kernel.errors import ControlError
@@ -131,7 +132,7 @@ def test_what_does_not_drain_in_time_fails_and_the_others_are_drained_all_the_sa
 def test_a_stop_waits_for_as_long_as_the_specification_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(office: FakeOffice) -> None:
         cell = office.cells["g/a"]
-        monkeypatch.setattr(module, "KILL_GRACE_S", 0.0)
+        monkeypatch.setattr(spec, "KILL_GRACE_S", 0.0)
         monkeypatch.setattr(module, "_MARGIN_S", 0.01)
         cell.stops_at_once = False
         error = await refusal(office, "stop", "a")

@@ -11,11 +11,12 @@ from itertools import groupby
 from typing import Any
 
 from daedalus.kernel import group
-from daedalus.kernel.cell import KILL_GRACE_S, Cell
+from daedalus.kernel.cell import Cell
 from daedalus.kernel.commands.office import Office
 from daedalus.kernel.commands.queue import operations
 from daedalus.kernel.commands.select import brief, child_of, chosen, members, names_in, seconds_in
 from daedalus.kernel.errors import ControlError
+from daedalus.kernel.spec import KILL_GRACE_S, stop_bound
 
 __all__ = [
     "do_drain",
@@ -35,10 +36,8 @@ _MARGIN_S = 2.0  # for the reaping, the queue of the loop and a loaded machine
 
 
 def stop_bound_s(cell: Cell) -> float:
-    """Return how long a stop of this actor can take; infinite where its specification says so."""
-    shutdown = cell.spec.shutdown_s
-    seconds = {"infinity": math.inf, "brutal_kill": 0.0}[shutdown] if isinstance(shutdown, str) else shutdown
-    return cell.spec.drain_s + seconds + KILL_GRACE_S + _MARGIN_S
+    """Return how long to wait for a stop of this actor; infinite where its specification says so."""
+    return stop_bound(cell.spec) + _MARGIN_S
 
 
 def start_bound_s(cell: Cell) -> float:

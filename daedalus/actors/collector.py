@@ -20,7 +20,7 @@ from daedalus.actors.replay import ReplayIndex
 from daedalus.actors.session import Session, StreamState
 from daedalus.actors.sidewatch import SideWatch
 from daedalus.actors.sources import CollectorSettings, check, make_adapter, sanitised
-from daedalus.exchanges.adapter import Control, Fact, Fault, Now, Stream, stream_of
+from daedalus.exchanges.adapter import Control, Fact, Fault, InstrumentFact, Now, Stream, stream_of
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.clock import CaptureClock, SystemClock
 from daedalus.kernel.journal import Mark
@@ -192,6 +192,16 @@ class Collector(Actor):
         self._index.add(state.symbol, state.channel, place, row.session_id)
         assert self._publisher is not None
         self._publisher.publish((self._topics[state.key], data))
+
+    def instruments(self, facts: Sequence[InstrumentFact]) -> None:
+        """Take what the exchange says of its markets."""
+
+    def frame(self, now: Now, connection: int, payload: bytes | memoryview, *, text: bool) -> None:
+        """Take a raw message word for word."""
+
+    def last_trade(self, symbol: str) -> str | None:
+        """Return the id of the last trade stored of a symbol."""
+        return self._session.last_trade(symbol)
 
     def lost(self, fault: Fault, since: int | None) -> None:
         """Open the gaps of a fault."""

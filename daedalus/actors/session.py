@@ -264,6 +264,10 @@ class Session:
             del ids[next(iter(ids))]
         return False
 
+    def last_trade(self, symbol: str) -> str | None:
+        """Return the id of the last trade that is remembered of a symbol."""
+        return next(reversed(self._trade_ids.get(symbol, {})), None)
+
     def stored(self, state: StreamState, row: Row) -> Mark:
         """Note that a row was stored; return its mark."""
         state.stored_seq = row.seq

@@ -3,159 +3,72 @@
 Every message of a connection, heartbeats and acknowledgements included, carries `sequence_num`, one more
 than the one before. A hole means that something was lost, and nobody can say in which channel: the whole
 connection is taken down, and nothing is emitted before the next snapshot. `market_trades` prints the side
-of the maker, and begins with a snapshot of recent trades: they did not arrive live and are flagged so.
+of the maker, and begins with a snapshot of recent trades: they did not arrive live and are flagged so. Trade
+ids are contiguous per product (seen in every product recorded): a missing one is a hole of that stream alone.
 
-Source: docs.cdp.coinbase.com, Advanced Trade WebSocket channels.
+A symbol has a book of its own even where the exchange has one for two (see `coinbase_products`).
+
+Source: docs.cdp.coinbase.com, Advanced Trade WebSocket channels, endpoints and rate limits.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from daedalus.exchanges.adapter import (
-    BookFact,
+    Ask,
     Control,
+    DepthFact,
     Fact,
     Fault,
     Item,
+    Limits,
+    Send,
     Stream,
     TickerFact,
     TradeFact,
-    book_flags,
 )
+from daedalus.exchanges.bookstate import BookState
+from daedalus.exchanges.coinbase_messages import (
+    BookMessage,
+    Heartbeat,
+    Level,
+    Subscriptions,
+    TickerMessage,
+    TickerRow,
+    TradeRow,
+    TradesMessage,
+    decode_known,
+    decode_other,
+    ns_of,
+)
+from daedalus.exchanges.coinbase_products import CHANNELS, THEIRS, Routes, product_id
+from daedalus.exchanges.coinbase_rest import instruments_of, products_path, trades_of, trades_path
 from daedalus.exchanges.sides import Semantics, semantics, taker
-from daedalus.features.book import Book
-from daedalus.records import Flag
+from daedalus.exchanges.tradeholes import Request, TradeHoles
+from daedalus.records import Flag, pack_side
+
+if TYPE_CHECKING:
+    from daedalus.exchanges.credentials import Credentials
 
 __all__ = ["DEFAULT_WS_URL", "CoinbaseAdapter", "product_id"]
 
 DEFAULT_WS_URL = "wss://advanced-trade-ws.coinbase.com"
-_CHANNELS = {"orderbook": "level2", "trades": "market_trades", "ticker": "ticker"}
-_OURS = {"level2": "orderbook", "l2_data": "orderbook", "market_trades": "trades", "ticker": "ticker"}
-_BID, _ASK = 0, 1
-_SIDES = {"bid": _BID, "offer": _ASK}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CROSSED_MAX = 200  # updates in a row: a book that stays crossed is damaged
-
-
-class _Level(msgspec.Struct, gc=False):
-    side: Literal["bid", "offer"]
-    price_level: float
-    new_quantity: float
-
-
-class _BookEvent(msgspec.Struct):
-    type: str
-    product_id: str
-    updates: list[_Level]
-
-
-class _Trade(msgspec.Struct, gc=False):
-    trade_id: str
-    product_id: str
-    price: float
-    size: float
-    side: str
-    time: datetime
-
-
-class _TradeEvent(msgspec.Struct):
-    type: str
-    trades: list[_Trade]
-
-
-class _Ticker(msgspec.Struct):
-    product_id: str
-    price: str = ""
-    volume_24_h: str = ""
-    low_24_h: str = ""
-    high_24_h: str = ""
-    price_percent_chg_24_h: str = ""
-    best_bid: str = ""
-    best_bid_quantity: str = ""
-    best_ask: str = ""
-    best_ask_quantity: str = ""
-
-
-class _TickerEvent(msgspec.Struct):
-    type: str
-    tickers: list[_Ticker]
-
-
-class _SubscriptionEvent(msgspec.Struct):
-    subscriptions: dict[str, list[str]] = {}
-
-
-class _Envelope(msgspec.Struct, tag_field="channel"):
-    timestamp: datetime
-    sequence_num: int
-
-
-class _BookMessage(_Envelope, tag="l2_data"):
-    events: list[_BookEvent]
-
-
-class _TradesMessage(_Envelope, tag="market_trades"):
-    events: list[_TradeEvent]
-
-
-class _TickerMessage(_Envelope, tag="ticker"):
-    events: list[_TickerEvent]
-
-
-class _Heartbeat(_Envelope, tag="heartbeats"):
-    pass
-
-
-class _Subscriptions(_Envelope, tag="subscriptions"):
-    events: list[_SubscriptionEvent] = []
-
-
-class _Other(msgspec.Struct):
-    """What is left of a message that is none of the above: an error, or a channel of tomorrow."""
-
-    type: str = ""
-    message: str = ""
-    channel: str = ""
-    sequence_num: int | None = None
-
-
-_Known = _BookMessage | _TradesMessage | _TickerMessage | _Heartbeat | _Subscriptions
-# strict=False: numbers arrive as strings and are parsed by the decoder itself, correctly rounded
-_decoder: msgspec.json.Decoder[_Known] = msgspec.json.Decoder(_Known, strict=False)
-_other_decoder: msgspec.json.Decoder[_Other] = msgspec.json.Decoder(_Other)
-
-
-def product_id(symbol: str) -> str:
-    """Return Coinbase's name of a symbol.
-
-    >>> product_id("BTC/USD")
-    'BTC-USD'
-    """
-    return symbol.replace("/", "-")
-
-
-def _ns(moment: datetime) -> int:
-    delta = moment - _EPOCH
-    return ((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000
+DEFAULT_REST_URL = "https://api.coinbase.com"
+_PAGES_MAX = 10
+_OK = 200
+_TIME_PATH = "/api/v3/brokerage/time"
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
-
-
-class _BookState:
-    """One product's book on one connection."""
-
-    __slots__ = ("book", "crossed", "resyncs", "valid")
-
-    def __init__(self) -> None:
-        self.book = Book()
-        self.valid = False
-        self.crossed = 0
-        self.resyncs = 0
+    if not text:
+        return None
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 class CoinbaseAdapter:
@@ -163,6 +76,11 @@ class CoinbaseAdapter:
 
     source = "native"
     default_ws_url = DEFAULT_WS_URL
+    default_rest_url = DEFAULT_REST_URL
+    channels = tuple(CHANNELS)
+    # 8 connections and 8 unauthenticated messages a second and address (WebSocket rate limits); 10 public
+    # REST requests a second (REST rate limits)
+    limits = Limits(connects=(8, 1.0), sends=(8, 1.0), rest=(10, 1.0))
 
     def __init__(
         self,
@@ -171,6 +89,7 @@ class CoinbaseAdapter:
         levels: int = 50,
         side: str = "auto",
         raw_info: bool = False,
+        credentials: "Credentials | None" = None,
     ) -> None:
         """Prepare the streams of one connection.
 
@@ -179,68 +98,131 @@ class CoinbaseAdapter:
             levels: levels per side of an emitted book.
             side: "auto", or whose side the exchange prints: "maker", "taker", "unknown".
             raw_info: keep the raw object of trades and tickers as `info_json`.
+            credentials: key name and EC private key; None: unauthenticated.
 
         Raises:
-            ValueError: a channel is not one of orderbook, trades, ticker.
+            ValueError: a channel is not one of orderbook, depth, trades, ticker; a key that cannot sign.
         """
-        unknown = sorted(set(channels) - set(_CHANNELS))
+        unknown = sorted(set(channels) - set(CHANNELS))
         if unknown:
-            raise ValueError(f"cannot subscribe to {', '.join(unknown)}: coinbase has {', '.join(_CHANNELS)}")
-        self._streams = {
-            (product_id(symbol), channel): Stream(symbol, channel)
-            for channel, symbols in channels.items()
-            for symbol in symbols
+            raise ValueError(f"cannot subscribe to {', '.join(unknown)}: coinbase has {', '.join(CHANNELS)}")
+        self._streams = tuple(
+            Stream(symbol, channel) for channel, symbols in channels.items() for symbol in symbols
+        )
+        self._routes = Routes(self._streams)
+        self._books = {
+            symbol: BookState(
+                symbol, [stream.channel for stream in self._routes.of(symbol, "level2")], levels
+            )
+            for symbol in dict.fromkeys(s.symbol for s in self._streams if CHANNELS[s.channel] == "level2")
         }
-        self._symbols = {product: stream.symbol for (product, _), stream in self._streams.items()}
-        self._levels = levels
         self._meaning: Semantics = semantics("coinbase", side)
         self._raw_info = raw_info
-        self._books = {p: _BookState() for p, channel in self._streams if channel == "orderbook"}
+        self._sign: Callable[[], str] | None = None
+        if credentials is not None:
+            from daedalus.exchanges.jwt import Signer
+
+            self._sign = Signer(credentials).token
+        self._holes = TradeHoles()
+        self._acked: set[Stream] = set()
         self._expected: int | None = None
         self._broken = True
         self._handlers: dict[type, Callable[[Any], list[Item]]] = {
-            _BookMessage: self._on_book,
-            _TradesMessage: self._on_trades,
-            _TickerMessage: self._on_ticker,
-            _Heartbeat: self._on_heartbeat,
-            _Subscriptions: self._on_subscriptions,
+            BookMessage: self._on_book,
+            TradesMessage: self._on_trades,
+            TickerMessage: self._on_ticker,
+            Heartbeat: self._on_heartbeat,
+            Subscriptions: self._on_subscriptions,
         }
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """What this connection carries."""
-        return tuple(self._streams.values())
+        return self._streams
 
-    def subscribe(self) -> list[bytes]:
+    def address(self, ws_url: str) -> str:
+        """Return what to open: the configured address as it is."""
+        return ws_url
+
+    def subscribe(self) -> list[Send | Ask]:
         """Forget the last connection and return the messages that open the next."""
         self._expected = None
         self._broken = False
+        self._acked.clear()
+        self._holes.clear()
         for state in self._books.values():
-            state.book.clear()
-            state.valid = False
-            state.crossed = 0
-        wanted: dict[str, list[str]] = {}
-        for product, channel in self._streams:
-            wanted.setdefault(_CHANNELS[channel], []).append(product)
-        messages: list[dict[str, object]] = [{"type": "subscribe", "channel": "heartbeats"}]
-        messages += [
-            {"type": "subscribe", "channel": channel, "product_ids": products}
-            for channel, products in wanted.items()
+            state.reset()
+        sends: list[Send | Ask] = [self._send("subscribe", "heartbeats", None)]
+        sends += [
+            self._send("subscribe", theirs, products) for theirs, products in self._routes.wanted.items()
         ]
-        return [msgspec.json.encode(message) for message in messages]
+        return sends
+
+    def _send(self, kind: str, theirs: str, products: list[str] | None) -> Send:
+        message: dict[str, object] = {"type": kind, "channel": theirs}
+        if products is not None:
+            message["product_ids"] = products
+        if self._sign is not None:
+            message["jwt"] = self._sign()
+        return Send(msgspec.json.encode(message))
+
+    def ping(self) -> None:
+        """Return nothing: a websocket ping keeps the connection alive."""
+        return
+
+    def ready(self) -> bool:
+        """Return whether every stream is subscribed and every book is valid."""
+        return (
+            not self._broken
+            and self._acked.issuperset(self._streams)
+            and all(state.valid for state in self._books.values())
+        )
+
+    def snapshots(self) -> list[DepthFact]:
+        """Return the whole book of every valid `depth` stream."""
+        if self._broken:
+            return []
+        return [whole for state in self._books.values() if (whole := state.whole()) is not None]
+
+    def backfill(self, symbol: str, last_id: str | None) -> list[Ask]:
+        """Return the request for trades since `last_id`; nothing if there never was a trade."""
+        return [] if last_id is None else self._ask(symbol, last_id)
+
+    def instruments(self) -> list[Ask]:
+        """Return the request for the products of this connection."""
+        products = list(dict.fromkeys(product_id(stream.symbol) for stream in self._streams))
+        return [Ask("instruments", products_path(products), self._streams)]
+
+    def answer(self, key: str, status: int, body: bytes) -> list[Item]:
+        """Return what the answer to an `Ask` says."""
+        if key.startswith("resync/"):
+            return [] if self._broken else list(self._resubscribe(key.removeprefix("resync/")))
+        request = self._holes.answered(key)
+        cause: object = f"status {status}" if status != _OK else "nobody asked"
+        try:
+            if status == _OK and key == "instruments":
+                return list(instruments_of(body, {product_id(s.symbol): s.symbol for s in self._streams}))
+            if status == _OK and request is not None:
+                return self._history(request, body)
+        except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+            cause = error
+        return [Fault((), "error", f"cannot use the answer to {key}: {cause}", local=True)]
 
     def feed(self, raw: bytes | memoryview) -> list[Item]:
         """Return what one message says; [] once the connection is broken."""
         if self._broken:
             return []
         try:
-            message = _decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = decode_known(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._on_other(raw, error)
         hole = self._sequence(message.sequence_num)
         if hole is not None:
             return [hole]
-        return self._handlers[type(message)](message)
+        try:
+            return self._handlers[type(message)](message)
+        except ValueError as error:
+            return [self._fault("error", f"unusable message: {error}")]
 
     def _fault(self, reason: str, detail: str) -> Fault:
         self._broken = True
@@ -253,95 +235,113 @@ class CoinbaseAdapter:
         self._expected = number + 1
         return None
 
-    def _on_other(
-        self, raw: bytes | memoryview, error: msgspec.DecodeError | UnicodeDecodeError
-    ) -> list[Item]:
+    def _on_other(self, raw: bytes | memoryview, error: Exception) -> list[Item]:
         try:
-            other = _other_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            other = decode_other(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return [self._fault("error", f"undecodable message: {error}")]
         if other.type == "error":
             self._broken = True
             refused = self._expected is None or "not a valid product" in other.message
             fatal = refused and "product" in other.message.lower()
             return [Fault(self.streams, "error", f"the exchange says: {other.message}", fatal)]
-        if other.channel in _OURS or other.sequence_num is None:
+        if other.channel in THEIRS or other.sequence_num is None:
             return [self._fault("error", f"unexpected message: {error}")]
         # a channel nobody asked for: its number counts all the same
         hole = self._sequence(other.sequence_num)
         return [hole] if hole is not None else []
 
-    def _on_heartbeat(self, _message: _Heartbeat) -> list[Item]:
+    def _on_heartbeat(self, _message: Heartbeat) -> list[Item]:
         return [Control("heartbeat")]
 
-    def _on_subscriptions(self, message: _Subscriptions) -> list[Item]:
-        streams = [
-            self._streams[product, _OURS[channel]]
+    def _on_subscriptions(self, message: Subscriptions) -> list[Item]:
+        streams = dict.fromkeys(
+            stream
             for event in message.events
             for channel, products in event.subscriptions.items()
-            if channel in _OURS
+            if channel in THEIRS
             for product in products
-            if (product, _OURS[channel]) in self._streams
-        ]
+            for stream in self._routes.subscribed(product, THEIRS[channel])
+        )
+        self._acked.update(streams)
         return [Control("subscribed", tuple(streams))]
 
-    def _on_book(self, message: _BookMessage) -> list[Item]:
+    def _on_book(self, message: BookMessage) -> list[Item]:
         items: list[Item] = []
-        ts_event = _ns(message.timestamp)
+        ts_event = ns_of(message.timestamp)
         for event in message.events:
-            state = self._books.get(event.product_id)
-            if state is None:
-                continue
-            flags = 0
-            if event.type == "snapshot":
-                state.book.clear()
-                flags = Flag.SNAPSHOT | (Flag.RESYNC if state.resyncs else 0)
-                state.resyncs += 1
-                state.valid = True
-            elif not state.valid:
-                continue
-            apply = state.book.apply
-            for level in event.updates:
-                apply(_SIDES[level.side], level.price_level, level.new_quantity)
-            fact = self._freeze(event.product_id, state, ts_event, message.sequence_num, int(flags))
-            if state.crossed > _CROSSED_MAX:
-                return [self._fault("error", f"{event.product_id} crossed for {state.crossed} updates")]
-            items.append(fact)
+            bids, asks = _pack(event.updates)
+            for symbol in self._routes.symbols(event.product_id, "level2"):
+                state = self._books[symbol]
+                if event.type == "snapshot":
+                    state.load(bids, asks)
+                    items += state.snapshot(ts_event, exch_seq=message.sequence_num)
+                elif state.valid:
+                    state.apply(bids, asks)
+                    facts = state.update(bids, asks, ts_event, exch_seq=message.sequence_num)
+                    items += self._crossed(state) if state.stuck else facts
         return items
 
-    def _freeze(self, product: str, state: _BookState, ts_event: int, number: int, flags: int) -> BookFact:
-        book, levels = state.book, self._levels
-        bids, asks = book.top(_BID, levels), book.top(_ASK, levels)
-        flags |= book_flags(bids, asks)
-        state.crossed = state.crossed + 1 if flags & Flag.CROSSED else 0
-        if book.depth(_BID) <= levels and book.depth(_ASK) <= levels:
-            flags |= Flag.COMPLETE
-        return BookFact(
-            symbol=self._symbols[product],
-            ts_event=ts_event,
-            nonce=None,
-            bids=bids,
-            asks=asks,
-            exch_seq=number,
-            flags=int(flags),
+    def _crossed(self, state: BookState) -> list[Item]:
+        detail = f"{state.symbol} crossed for {state.crossed} updates"
+        delay_s = state.faulted()
+        items: list[Item] = [Fault(state.streams, "error", detail, local=True)]
+        if delay_s:
+            return [*items, Ask(f"resync/{state.symbol}", _TIME_PATH, state.streams, delay_s=delay_s)]
+        return [*items, *self._resubscribe(state.symbol)]
+
+    def _resubscribe(self, symbol: str) -> list[Send]:
+        name = self._routes.level2(symbol)
+        return [self._send("unsubscribe", "level2", [name]), self._send("subscribe", "level2", [name])]
+
+    def _on_trades(self, message: TradesMessage) -> list[Item]:
+        items: list[Item] = []
+        for event in message.events:
+            recent = event.type == "snapshot"
+            for trade in _oldest_first(event.trades):
+                for symbol in self._routes.symbols(trade.product_id, "market_trades"):
+                    hole = self._holes.seen(symbol, trade.trade_id)
+                    if hole is not None and not recent:
+                        detail = f"trade {hole.before} follows {hole.after}: {hole.missing} missing"
+                        items.append(Fault((Stream(symbol, "trades"),), "sequence", detail, local=True))
+                        items += self._ask(symbol, hole.after, hole.before)
+                    flags = int(Flag.BACKFILLED) if recent else 0
+                    items.append(self._trade(symbol, trade, message.sequence_num, flags))
+        return items
+
+    def _ask(
+        self,
+        symbol: str,
+        after: int | str | None,
+        before: int | None = None,
+        *,
+        page: int = 1,
+        end_s: int | None = None,
+    ) -> list[Ask]:
+        key = self._holes.ask(symbol, after, before, page)
+        if key is None:
+            return []
+        return [Ask(key, trades_path(product_id(symbol), end_s), (Stream(symbol, "trades"),))]
+
+    def _history(self, request: Request, body: bytes) -> list[Item]:
+        trades = list(_oldest_first(trades_of(body)))
+        found = [trade for trade in trades if self._holes.wanted(request, trade.trade_id)]
+        items: list[Item] = [self._trade(request.symbol, t, None, int(Flag.BACKFILLED)) for t in found]
+        oldest = trades[0] if trades else None
+        self._holes.judged(request, None if oldest is None else oldest.trade_id, len(found))
+        reached = oldest is None or self._holes.reached(request, oldest.trade_id)
+        if oldest is None or reached or request.page == _PAGES_MAX or len(trades) == 1:
+            return items
+        end_s = int(oldest.time.timestamp())
+        return items + list(
+            self._ask(request.symbol, request.after, request.before, page=request.page + 1, end_s=end_s)
         )
 
-    def _on_trades(self, message: _TradesMessage) -> list[Item]:
-        facts: list[Item] = []
-        for event in message.events:
-            flags = int(Flag.BACKFILLED) if event.type == "snapshot" else 0
-            facts += [
-                self._trade(trade, message.sequence_num, flags)
-                for trade in _oldest_first(event.trades)
-                if (trade.product_id, "trades") in self._streams
-            ]
-        return facts
-
-    def _trade(self, trade: _Trade, number: int, flags: int) -> Fact:
+    def _trade(self, symbol: str, trade: TradeRow, number: int | None, flags: int) -> Fact:
         return TradeFact(
-            symbol=self._symbols[trade.product_id],
+            symbol=symbol,
             trade_id=trade.trade_id,
-            ts_event=_ns(trade.time),
+            ts_event=ns_of(trade.time),
             side=taker(trade.side, self._meaning),
             side_raw=trade.side,
             price=trade.price,
@@ -352,19 +352,19 @@ class CoinbaseAdapter:
             info_json=msgspec.json.encode(trade).decode() if self._raw_info else None,
         )
 
-    def _on_ticker(self, message: _TickerMessage) -> list[Item]:
-        ts_event = _ns(message.timestamp)
+    def _on_ticker(self, message: TickerMessage) -> list[Item]:
+        ts_event = ns_of(message.timestamp)
         return [
-            self._ticker(ticker, ts_event, message.sequence_num)
+            self._ticker(symbol, ticker, ts_event, message.sequence_num)
             for event in message.events
             for ticker in event.tickers
-            if (ticker.product_id, "ticker") in self._streams
+            for symbol in self._routes.symbols(ticker.product_id, "ticker")
         ]
 
-    def _ticker(self, ticker: _Ticker, ts_event: int, number: int) -> Fact:
+    def _ticker(self, symbol: str, ticker: TickerRow, ts_event: int | None, number: int) -> Fact:
         last = _number(ticker.price)
         return TickerFact(
-            symbol=self._symbols[ticker.product_id],
+            symbol=symbol,
             ts_event=ts_event,
             bid=_number(ticker.best_bid),
             ask=_number(ticker.best_ask),
@@ -381,8 +381,14 @@ class CoinbaseAdapter:
         )
 
 
-def _oldest_first(trades: list[_Trade]) -> Iterable[_Trade]:
+def _pack(levels: list[Level]) -> tuple[bytes, bytes]:
+    bids = [(level.price_level, level.new_quantity) for level in levels if level.side == "bid"]
+    asks = [(level.price_level, level.new_quantity) for level in levels if level.side == "offer"]
+    return pack_side(bids), pack_side(asks)
+
+
+def _oldest_first(trades: list[TradeRow]) -> Iterable[TradeRow]:
     # ids rise with time; the feed does not promise an order inside a message
-    if len(trades) < 2 or not all(trade.trade_id.isdigit() for trade in trades):
+    if len(trades) < 2 or not all(trade.trade_id.isdecimal() for trade in trades):
         return trades
     return sorted(trades, key=lambda trade: int(trade.trade_id))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daedalus.exchanges.adapter import BookFact, Control, Fault, Stream, TickerFact, TradeFact
+from daedalus.exchanges.adapter import BookFact, Control, Fault, Send, Stream, TickerFact, TradeFact
 from daedalus.exchanges.coinbase import CoinbaseAdapter
 from daedalus.records import Flag, unpack_side
 
@@ -204,7 +204,7 @@ def test_an_unknown_product_is_fatal() -> None:
 
 def test_the_subscription_asks_for_heartbeats_and_for_each_channel_its_products() -> None:
     adapter = CoinbaseAdapter({"orderbook": ["BTC/USD", "ETH/USD"], "trades": ["ETH/USD"]})
-    assert [json.loads(raw) for raw in adapter.subscribe()] == [
+    assert [json.loads(send.data) for send in adapter.subscribe() if isinstance(send, Send)] == [
         {"type": "subscribe", "channel": "heartbeats"},
         {"type": "subscribe", "channel": "level2", "product_ids": ["BTC-USD", "ETH-USD"]},
         {"type": "subscribe", "channel": "market_trades", "product_ids": ["ETH-USD"]},
@@ -212,7 +212,7 @@ def test_the_subscription_asks_for_heartbeats_and_for_each_channel_its_products(
 
 
 def test_a_channel_it_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match="coinbase has orderbook, trades, ticker"):
+    with pytest.raises(ValueError, match="coinbase has orderbook, depth, trades, ticker"):
         CoinbaseAdapter({"ohlcv": ["BTC/USD"]})
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from daedalus import config
 from daedalus.config import Report
 from daedalus.config.faults import Fault, lines_of, nearest
-from daedalus.config.values import parse_name, parse_size, parse_symbol, suggest_symbol
 
 EXCHANGE = '[exchanges.binance]\nadapter = "ccxt"\n[exchanges.binance.channels]\ntrades = ["BTC/USDT"]\n'
 SCRIPT = '[actors."ops/x"]\ncommand = ["/bin/true"]\n'
@@ -32,13 +31,24 @@ ONE_FAULT = [
         """f:3: actors."ops/x".restrat: unknown key 'restrat' (did you mean 'restart'?)""",
     ),
     (
-        "[writer]\nclock_wait_s = 1\n",
-        "f:2: writer.clock_wait_s: unknown key 'clock_wait_s' (planned, and not in this version)",
+        "[gateway]\nkeys_dir = 'k'\n",
+        "f:2: gateway.keys_dir: unknown key 'keys_dir' (planned, and not in this version)",
     ),
     (
-        EXCHANGE + 'depth = ["BTC/USDT"]\n',
-        "f:5: exchanges.binance.channels.depth: unknown key 'depth' (planned, and not in this version)",
+        "[disk]\nwarn_pct = 4\n",
+        (
+            "f:2: disk.warn_pct: warn_pct 4 is under evict_pct 5 (percent free) "
+            "(as the disk fills the marks are met in the order warn_pct, evict_pct, stop_pct)"
+        ),
     ),
+    (
+        "[disk]\nstop_pct = 7\n",
+        (
+            "f:1: disk.evict_pct: evict_pct 5 is under stop_pct 7 (percent free) "
+            "(as the disk fills the marks are met in the order warn_pct, evict_pct, stop_pct)"
+        ),
+    ),
+    ("[disk]\nstop_pct = 100\n", None),
     (
         "[defaults.writter]\nnice = 1\n",
         "f:1: defaults.writter: unknown key 'writter' (did you mean 'writer'?)",
@@ -102,8 +112,11 @@ ONE_FAULT = [
         "f:1: exchanges.coinbas: there is no native adapter for 'coinbas' (did you mean 'coinbase'?)",
     ),
     (
-        '[exchanges.okx]\nadapter = "native"\nchannels = {trades = ["A/B"]}\n',
-        """f:1: exchanges.okx: the native adapter for 'okx' is not built yet (ccxt.pro has it: adapter = "ccxt")""",
+        '[exchanges.bybit]\nadapter = "native"\nchannels = {trades = ["A/B"]}\n',
+        (
+            """f:1: exchanges.bybit: there is no native adapter for 'bybit' (ccxt.pro has it: adapter = "ccxt") """
+            "(native adapters: binance, binanceusdm, coinbase, kraken, okx)"
+        ),
     ),
     (
         EXCHANGE.replace("BTC/USDT", "BTCUSDT"),
@@ -120,14 +133,14 @@ ONE_FAULT = [
         EXCHANGE.replace('["BTC/USDT"]', '["A/B:C", "A/B-C"]'),
         (
             "f:4: exchanges.binance.channels.trades: cannot store 'A/B-C' beside 'A/B:C': both become 'A-B-C' on disk "
-            "(give one of them an [exchanges.*] table of its own name, with id)"
+            """([exchanges.binance.aliases] "A/B-C" = "A-B-C-2" names one of them)"""
         ),
     ),
     (
         EXCHANGE.replace('["BTC/USDT"]', '["kPEPE/USDC", "KPEPE/USDC"]'),
         (
             "f:4: exchanges.binance.channels.trades: cannot store 'KPEPE/USDC' beside 'kPEPE/USDC': "
-            "both become 'KPEPE-USDC' on disk (give one of them an [exchanges.*] table of its own name, with id)"
+            """both become 'KPEPE-USDC' on disk ([exchanges.binance.aliases] "KPEPE/USDC" = "KPEPE-USDC-2" names one of them)"""
         ),
     ),
     (
@@ -138,6 +151,13 @@ ONE_FAULT = [
         EXCHANGE + '[exchanges.binance.ccxt]\napiKey = "x"\n',
         (
             "f:6: exchanges.binance.ccxt.apiKey: apiKey is a secret and does not belong in this file "
+            "(use api_key_file, api_secret_file)"
+        ),
+    ),
+    (
+        EXCHANGE + '[exchanges.binance.ccxt.options]\nprivateKey = "x"\n',
+        (
+            "f:6: exchanges.binance.ccxt.options.privateKey: privateKey is a secret and does not belong in this file "
             "(use api_key_file, api_secret_file)"
         ),
     ),
@@ -252,6 +272,21 @@ def test_exchange_names_that_differ_only_in_case_are_refused(read) -> None:
     ]
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_d29_a_secret_that_others_may_read_is_warned_of(
+    read, tmp_path: Path, mode: int, warned: bool
+) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("abc")
+    secret.chmod(mode)
+    report = read(
+        EXCHANGE.replace("[exchanges.binance.ch", f'api_key_file = "{secret}"\n[exchanges.binance.ch')
+    )
+    assert report.tree is not None
+    line = f"f:3: exchanges.binance.api_key_file: others may read the secret {secret}: its mode is {mode:04o} (chmod 600)"
+    assert [said for said in told(report, "warning") if "secret" in said] == [line] * warned
+
+
 def test_all_faults_are_told_at_once_in_the_order_of_the_file(read) -> None:
     wrong = [text for text, line in ONE_FAULT if line and "[exchanges" not in text and '"ops/x"' not in text]
     report = read(
@@ -317,49 +352,6 @@ def test_a_table_for_a_built_in_actor_of_another_configuration_is_only_warned_of
         "dashboard.listen",
     ]
     assert report.tree is not None
-
-
-# --- the small grammars -----------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 10**6), st.sampled_from([("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)]))
-def test_sizes_are_1024_based(number: int, unit: tuple[str, int]) -> None:
-    assert parse_size(f"{number}{unit[0]}") == number * unit[1]
-
-
-@pytest.mark.parametrize("value", ["", "M", "-1M", "1m", "1 KB", "0", 0, -5, 1.5, True, None, "\uff11M"])
-def test_what_is_no_size_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="size"):
-        parse_size(value)
-
-
-@pytest.mark.parametrize(
-    "symbol", ["BTC/USDT", "BTC/USDT:USDT", "1000PEPE/USDT", "kPEPE/USDC:USDC", "BTC/USD:BTC-241227"]
-)
-def test_unified_symbols_are_taken(symbol: str) -> None:
-    assert parse_symbol(symbol) == symbol
-
-
-@pytest.mark.parametrize(
-    ("symbol", "guess"),
-    [
-        ("BTCUSDT", "BTC/USDT"),
-        ("btc-usd", "BTC/USD"),
-        ("btc/usdt", "BTC/USDT"),
-        ("XBT_EUR", "XBT/EUR"),
-        ("BTC", None),
-    ],
-)
-def test_other_spellings_are_refused_with_a_guess(symbol: str, guess: str | None) -> None:
-    assert suggest_symbol(symbol) == guess
-    with pytest.raises(ValueError, match=f'"{guess or "BTC/USDT"}"'):
-        parse_symbol(symbol)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "a b", ".a", "-a", "a@1", "x" * 61, "ä"])
-def test_names_that_cannot_be_paths_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="a name begins"):
-        parse_name(name)
 
 
 def test_lines_of_finds_tables_and_keys_however_they_are_quoted() -> None:

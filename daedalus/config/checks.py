@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from daedalus.config.expand import BUILT_IN
 from daedalus.config.faults import nearest
-from daedalus.config.models import Actor, Control, File
+from daedalus.config.models import Actor, Channels, Control, File
 from daedalus.config.problems import Problems
 from daedalus.config.values import parse_name
 from daedalus.kernel.spec import ActorSpec, GroupSpec
-from daedalus.records import CHANNELS
+from daedalus.records import FRAMES
 
 __all__ = ["check_actors", "check_control", "check_groups", "check_names"]
 
 # Built-in actors that another configuration has: a table for one of them is no spelling mistake.
-_POSSIBLE = {f"store/writer-{channel}" for channel in CHANNELS} | {
+_POSSIBLE = {f"store/writer-{channel}" for channel in (*Channels.model_fields, FRAMES)} | {
     "live/gateway",
     "ship/syncer",
     "ops/dashboard",

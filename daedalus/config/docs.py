@@ -62,6 +62,7 @@ _SECTIONS = (
     ("exchanges.NAME.channels", "Channels", ""),
     ("link", "Link", ""),
     ("writer", "Writer", ""),
+    ("disk", "Disk", ""),
     ("features", "FeaturesOfSymbol", 'Tables like `[features."binance:BTC/USDT"]` hold for one symbol.'),
     ("gateway", "Gateway", ""),
     ("sync", "Sync", ""),

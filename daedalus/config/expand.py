@@ -13,7 +13,6 @@ from daedalus.config.models import Actor, BackoffTable, Defaults, File, Group
 from daedalus.config.problems import Problems
 from daedalus.config.roles import Role, place, role_of
 from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec
-from daedalus.records import sanitise
 
 __all__ = ["BUILT_IN", "Machine", "Planned", "actors", "groups", "instance", "order"]
 
@@ -66,7 +65,7 @@ def planned(file: File, machine: Machine) -> list[Planned]:
         found += [
             Planned(
                 "live",
-                f"feature-{exchange}-{sanitise(symbol)}",
+                f"feature-{exchange}-{settings.stored_name(table, symbol)}",
                 "feature",
                 settings.feature(file, exchange, symbol, data=data, runtime=runtime),
             )

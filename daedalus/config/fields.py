@@ -11,16 +11,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from daedalus.config import values
 
 __all__ = [
+    "Alias",
     "Core",
     "Count",
     "EnvName",
     "ExitCode",
     "HostPort",
+    "Hours",
     "HttpUrl",
     "Intensity",
     "IpcAddress",
     "Name",
+    "Percent",
     "Positive",
+    "Rate",
     "Seconds",
     "SignalName",
     "Size",
@@ -53,12 +57,20 @@ Symbol = Annotated[
     AfterValidator(values.parse_symbol),
     WithJsonSchema({"type": "string", "pattern": r"^[^\s/:]+/[^\s/:]+(:[^\s/:]+)?$"}),
 ]
+Alias = Annotated[
+    str,
+    AfterValidator(values.parse_alias),
+    WithJsonSchema({"type": "string", "pattern": r"^[^\s./\\:*?\"<>|][^\s/\\:*?\"<>|]*$"}),
+]
 Whole = Annotated[int, Field(ge=0, le=_MOST)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Intensity = Annotated[int, Field(ge=0, le=10_000)]
 Core = Annotated[int, Field(ge=0, le=4095)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Hours = Annotated[float, Field(ge=0, le=8760, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=99, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(values.parse_text)]  # may be empty
 Word = Annotated[str, Field(min_length=1), AfterValidator(values.parse_text)]

@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 from daedalus.config.expand import Machine
+from daedalus.config.models import Disk
 from daedalus.config.problems import Problems
 from daedalus.kernel.spec import ActorSpec
 
-__all__ = ["check_cores", "check_memory", "check_paths"]
+__all__ = ["check_cores", "check_disk", "check_memory", "check_paths"]
 
 _SUN_PATH_MAX = 107
 _MEMORY_SHARE = 0.85
@@ -49,6 +50,17 @@ def check_memory(actors: Placed, machine: Machine, problems: Problems) -> None:
             f"memory_hard of all actors adds up to {hard >> 20}M, "
             f"over {_MEMORY_SHARE:.0%} of the machine's {machine.memory_bytes >> 20}M",
         )
+
+
+def check_disk(disk: Disk, problems: Problems) -> None:
+    """Check that the marks of [disk] come one after another as the disk fills."""
+    for high, low in (("warn_pct", "evict_pct"), ("evict_pct", "stop_pct")):
+        if getattr(disk, high) < getattr(disk, low):
+            problems.error(
+                ("disk", high),
+                f"{high} {getattr(disk, high):g} is under {low} {getattr(disk, low):g} (percent free)",
+                "as the disk fills the marks are met in the order warn_pct, evict_pct, stop_pct",
+            )
 
 
 def check_paths(actors: Placed, machine: Machine, problems: Problems, *, volatile: bool) -> None:

@@ -178,6 +178,7 @@ def _expanded(
     checks.check_actors(actors, groups, problems)
     limits.check_cores(actors, machine, problems)
     limits.check_memory(actors, machine, problems)
+    limits.check_disk(file.disk, problems)
     arithmetic.check_intensity(actors, groups, problems)
     arithmetic.check_stop(actors, groups, file.supervisor.stop_timeout_s, problems, fail=wanted.stop_fails)
     limits.check_paths(actors, machine, problems, volatile=place.volatile)

@@ -1,12 +1,13 @@
 """Checks of [exchanges.*] and [features]: adapters, ids, symbols that clash, secrets in the wrong place."""
 
+import stat
 from pathlib import Path
 
 from daedalus.config import catalogue
 from daedalus.config.faults import nearest
 from daedalus.config.models import Exchange, File
 from daedalus.config.problems import Problems
-from daedalus.records import CHANNELS, sanitise
+from daedalus.config.settings import stored_name
 
 __all__ = ["check_exchanges", "check_features"]
 
@@ -23,8 +24,10 @@ def check_exchanges(file: File, problems: Problems) -> None:
                 path, f"cannot tell the exchange {name!r} from {other!r}: names differ only in case"
             )
         _check_id(name, table, problems)
-        _check_symbols(path, table, problems)
-        _check_secrets((*path, "ccxt"), table.ccxt, problems)
+        _check_channels(path, table, problems)
+        _check_symbols(name, table, problems)
+        _check_literals((*path, "ccxt"), table.ccxt, problems)
+        _check_secret_files(path, table, problems)
         _check_numbers((*path, "ccxt"), table.ccxt, problems)
         if table.adapter == "native" and table.ccxt:
             problems.error(
@@ -43,9 +46,6 @@ def check_exchanges(file: File, problems: Problems) -> None:
                     (*path, low),
                     f"{low} {getattr(table, low):g} is over {high} {getattr(table, high):g} (seconds)",
                 )
-        for key in ("api_key_file", "api_secret_file"):
-            if (secret := getattr(table, key)) and not Path(secret).is_file():
-                problems.error((*path, key), f"cannot read the secret {secret}: no such file")
 
 
 def _check_id(name: str, table: Exchange, problems: Problems) -> None:
@@ -55,46 +55,74 @@ def _check_id(name: str, table: Exchange, problems: Problems) -> None:
         known = catalogue.ccxt_ids()
         if known and wanted not in known:
             problems.error(where, f"ccxt.pro has no exchange {wanted!r}", nearest(wanted, known))
-    elif wanted not in catalogue.native_ids():
+    elif wanted not in catalogue.NATIVE:
         ccxt = ' (ccxt.pro has it: adapter = "ccxt")' if wanted in catalogue.ccxt_ids() else ""
-        if wanted in catalogue.NATIVE:
-            problems.error(where, f"the native adapter for {wanted!r} is not built yet{ccxt}")
-        else:
-            hint = (
-                nearest(wanted, catalogue.NATIVE)
-                or f"native adapters: {', '.join(sorted(catalogue.native_ids()))}"
+        hint = nearest(wanted, catalogue.NATIVE) or f"native adapters: {', '.join(sorted(catalogue.NATIVE))}"
+        problems.error(where, f"there is no native adapter for {wanted!r}{ccxt}", hint)
+
+
+def _check_channels(path: tuple[str, ...], table: Exchange, problems: Problems) -> None:
+    """Refuse channels that the adapter has not."""
+    for channel in table.channels.in_use():
+        where = (*path, "channels", channel)
+        if table.adapter == "ccxt" and channel in catalogue.NATIVE_ONLY:
+            problems.error(
+                where,
+                f"ccxt has no {channel}: it gives states of a book, not the exchange's own changes",
+                f'adapter = "native" ({", ".join(catalogue.NATIVE)}), or orderbook',
             )
-            problems.error(where, f"there is no native adapter for {wanted!r}{ccxt}", hint)
+        elif table.adapter == "native" and channel in catalogue.CCXT_ONLY:
+            hint = "ticker has the best bid and ask" if channel == "bidask" else 'adapter = "ccxt"'
+            problems.error(where, f"no native adapter has {channel}", hint)
 
 
-def _check_symbols(path: tuple[str, ...], table: Exchange, problems: Problems) -> None:
-    spelled: dict[str, str] = {}
-    empty = not any(getattr(table.channels, channel) for channel in CHANNELS)
-    if empty and not problems.has((*path, "channels")):
+def _check_symbols(name: str, table: Exchange, problems: Problems) -> None:
+    path = ("exchanges", name)
+    stored: dict[str, str] = {}
+    used = table.channels.in_use()
+    if not used and not problems.has((*path, "channels")):
         problems.error(
             (*path, "channels"), "the exchange collects nothing", 'for example trades = ["BTC/USDT"]'
         )
-    for channel in CHANNELS:
-        symbols = getattr(table.channels, channel)
+    for channel, symbols in used.items():
         where = (*path, "channels", channel)
         for symbol in sorted({symbol for symbol in symbols if symbols.count(symbol) > 1}):
             problems.error(where, f"{symbol!r} is listed more than once")
         for symbol in symbols:
             try:
-                safe = sanitise(symbol).casefold()
+                safe = stored_name(table, symbol)
             except ValueError as error:
                 problems.error(where, str(error))
                 continue
-            if (other := spelled.setdefault(safe, symbol)) != symbol:
+            if (other := stored.setdefault(safe.casefold(), symbol)) != symbol and not problems.has(
+                (*path, "aliases")
+            ):
                 problems.error(
                     where,
-                    f"cannot store {symbol!r} beside {other!r}: both become {sanitise(symbol)!r} on disk",
-                    "give one of them an [exchanges.*] table of its own name, with id",
+                    f"cannot store {symbol!r} beside {other!r}: both become {safe!r} on disk",
+                    f'[exchanges.{name}.aliases] "{symbol}" = "{safe}-2" names one of them',
                 )
+    for symbol in sorted(table.aliases.keys() - {symbol for symbols in used.values() for symbol in symbols}):
+        problems.error((*path, "aliases", symbol), f"no channel collects {symbol!r}")
 
 
-def _check_secrets(path: tuple[str, ...], table: dict[str, object], problems: Problems) -> None:
+def _check_secret_files(path: tuple[str, ...], table: Exchange, problems: Problems) -> None:
+    for key in ("api_key_file", "api_secret_file"):
+        secret = Path(getattr(table, key))
+        if not getattr(table, key):
+            continue
+        if not secret.is_file():
+            problems.error((*path, key), f"cannot read the secret {secret}: no such file")
+        elif (mode := stat.S_IMODE(secret.stat().st_mode)) & 0o077:
+            problems.warn(
+                (*path, key), f"others may read the secret {secret}: its mode is {mode:04o}", "chmod 600"
+            )
+
+
+def _check_literals(path: tuple[str, ...], table: dict[str, object], problems: Problems) -> None:
     for key, value in table.items():
+        if isinstance(value, dict):
+            _check_literals((*path, key), value, problems)
         if key.replace("_", "").casefold() in _SECRETS and value:
             problems.error(
                 (*path, key),

@@ -9,12 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from daedalus.config.fields import (
+    Alias,
     Count,
     HostPort,
+    Hours,
     HttpUrl,
     IpcAddress,
     Name,
+    Percent,
     Positive,
+    Rate,
     Seconds,
     Symbol,
     Table,
@@ -32,6 +36,7 @@ __all__ = [
     "Control",
     "Dashboard",
     "Defaults",
+    "Disk",
     "Exchange",
     "File",
     "Gateway",
@@ -65,9 +70,22 @@ class Channels(Table):
     )
     trades: list[Symbol] = Field(default=[], description="every trade")
     ticker: list[Symbol] = Field(default=[], description="best bid and ask, last price, daily figures")
-    depth: list[Symbol] = Field(default=[], description="full-depth deltas, native adapters only")
-    bidask: list[Symbol] = Field(default=[], description="best bid and ask, through ccxt")
-    ohlcv: list[Symbol] = Field(default=[], description="the exchange's own one-minute candles, through ccxt")
+    depth: list[Symbol] = Field(
+        default=[], description="the exchange's own changes of the full book, native adapters only"
+    )
+    bidask: list[Symbol] = Field(default=[], description="best bid and ask at every change; ccxt")
+    ohlcv: list[Symbol] = Field(default=[], description="the exchange's own one-minute candles; ccxt")
+    funding_rate: list[Symbol] = Field(default=[], description="of perpetual swaps; ccxt")
+    mark_price: list[Symbol] = Field(default=[], description="of derivatives; ccxt")
+    liquidations: list[Symbol] = Field(default=[], description="forced closings of others' positions; ccxt")
+    my_trades: list[Symbol] = Field(default=[], description="of the account whose key is given; ccxt")
+    orders: list[Symbol] = Field(default=[], description="the same")
+    positions: list[Symbol] = Field(default=[], description="the same")
+    my_liquidations: list[Symbol] = Field(default=[], description="the same")
+
+    def in_use(self) -> dict[str, list[str]]:
+        """Return the channels that have symbols, in their fixed order."""
+        return {name: symbols for name in type(self).model_fields if (symbols := getattr(self, name))}
 
 
 class Exchange(Table):
@@ -103,7 +121,16 @@ class Exchange(Table):
     rotate_after_h: Positive = Field(
         default=23, description="a connection is replaced after this; exchanges cut at 24"
     )
+    recycle_after_h: Hours = Field(
+        default=0, description="the collector is replaced at this age, with a gap row; 0: never"
+    )
+    recycle_mb_per_h: Rate = Field(
+        default=32, description="or when its memory grows this fast for hours; 0: never"
+    )
     backfill: bool = Field(default=True, description="fetch trades missed while disconnected")
+    bulk: bool = Field(
+        default=False, description="one subscription for many symbols where ccxt has it; books stay single"
+    )
     raw_capture: Literal["off", "info", "frames"] = Field(
         default="off", description="what is kept of raw messages"
     )
@@ -112,6 +139,10 @@ class Exchange(Table):
     )
     ccxt: dict[str, Any] = Field(
         default={}, description="merged deeply into the ccxt instance: urls, options, has, timeout, proxies"
+    )
+    aliases: dict[Symbol, Alias] = Field(
+        default={},
+        description="symbol to its name on disk and in topics, where the usual one (BTC-USDT) is taken",
     )
     channels: Channels = Field(default=Channels(), description="what is collected")
 
@@ -150,6 +181,19 @@ class Writer(Table):
     )
     compression_level: Annotated[int, Field(ge=1, le=22)] = Field(default=3, description="of zstd")
     row_group_rows: Count = Field(default=8192, description="rows in a row group of a segment")
+    clock_wait_s: Seconds = Field(
+        default=120, description="how long sealing waits after the start for a synchronised clock"
+    )
+
+
+class Disk(Table):
+    """What is done as the file system of the data runs full, by its free share."""
+
+    warn_pct: Percent = Field(default=10, description="below it health warns and derived work stops")
+    evict_pct: Percent = Field(
+        default=5, description="below it segments that the object store has are removed, oldest first"
+    )
+    stop_pct: Percent = Field(default=2, description="below it collectors stop taking; gap rows say so")
 
 
 class Gateway(Table):
@@ -205,6 +249,7 @@ class File(Table):
     )  # they check them themselves
     link: Link = Link()
     writer: Writer = Writer()
+    disk: Disk = Disk()
     gateway: Gateway = Gateway()
     sync: Sync = Sync()
     dashboard: Dashboard = Dashboard()

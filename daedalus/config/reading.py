@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from daedalus.config.catalogue import NO_CHANNEL, channel_like
 from daedalus.config.faults import nearest
-from daedalus.config.models import File
+from daedalus.config.models import Channels, File
 from daedalus.config.problems import Problems
 from daedalus.config.syntax import tables_of
 
@@ -19,11 +20,8 @@ _PLANNED = {
         *("raw_dir", "active_subdir", "ready_subdir", "processing_subdir", "processed_dir"),
         *("tier_raw", "tier_features", "tier_aggregates", "state_dir"),
     ),
-    "writer": ("clock_wait_s",),
     "gateway": ("keys_dir",),
     "sync": ("local_retention_hours", "delete_after_verify", "bandwidth_mbps"),
-    "channels": ("depth", "bidask", "ohlcv"),
-    "": ("disk",),
 }
 _TABLE_WANTED = ("model_type", "model_attributes_type", "dict_type")
 _SHOWN_MAX = 60  # characters of a wrong value
@@ -145,6 +143,11 @@ def _known_key(path: Place) -> str:
     if path[-1] in _PLANNED.get(table, ()):
         return "planned, and not in this version"
     names = list(model.model_fields)
+    if model is Channels:
+        if path[-1] in NO_CHANNEL:
+            return "ccxt watches it for no symbol, or not at all: it cannot be a channel"
+        if meant := channel_like(path[-1], names):
+            return f"write {meant!r}"
     return nearest(path[-1], names) or "known keys: " + ", ".join(names)
 
 

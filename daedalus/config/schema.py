@@ -41,7 +41,14 @@ FEATURES = {
     "checkpoint_interval_s": "how often the state is saved",
 }
 
-_UNITS = {"_s": "seconds", "_ms": "milliseconds", "_mb": "MiB", "_h": "hours", "_bps": "basis points"}
+_UNITS = {
+    "_s": "seconds",
+    "_ms": "milliseconds",
+    "_mb": "MiB",
+    "_h": "hours",
+    "_bps": "basis points",
+    "_pct": "percent",
+}
 _UNIT_OF = {
     "memory_warn": "bytes",
     "memory_soft": "bytes",
@@ -56,6 +63,7 @@ _UNIT_OF = {
     "max_concurrent_subscriptions": "subscriptions",
     "symbols_per_connection": "symbols",
     "max_workers": "uploads",
+    "recycle_mb_per_h": "MiB an hour",
     "jitter": "share",
     "instances": "processes",
 }

@@ -6,23 +6,48 @@ tests/test_config.py holds that every key arrives in a field of the same name.
 
 from typing import Any
 
-from daedalus.config.models import Exchange, File
-from daedalus.records import CHANNELS, sanitise
+from daedalus.config.models import Channels, Exchange, File
+from daedalus.records import FRAMES, sanitise
 
-__all__ = ["channels_in_use", "collector", "feature", "feature_params", "gateway", "syncer", "writer"]
+__all__ = [
+    "channels_in_use",
+    "collector",
+    "feature",
+    "feature_params",
+    "gateway",
+    "stored_name",
+    "syncer",
+    "writer",
+]
+
+# keys of the file that this version's actors do not take yet
+_PENDING = ("aliases", "bulk", "recycle_after_h", "recycle_mb_per_h", "clock_wait_s")
+
+_FEATURE_CHANNELS = ("orderbook", "trades", "ticker")  # what the kernels read
+
+
+def stored_name(table: Exchange, symbol: str) -> str:
+    """Return what a symbol of an exchange is called on disk, in topics and in names of actors.
+
+    Raises:
+        ValueError: it cannot be a name.
+    """
+    return table.aliases.get(symbol) or sanitise(symbol)
 
 
 def collector(file: File, name: str, *, data: str, runtime: str) -> dict[str, Any]:
     """Return the settings of the collector of [exchanges.NAME]."""
     table: dict[str, Any] = file.exchanges[name].model_dump()
-    table["channels"] = {channel: symbols for channel, symbols in table["channels"].items() if symbols}
+    table["channels"] = file.exchanges[name].channels.in_use()
     table["id"] = table["id"] or name
-    return {"exchange": name, **table, **file.link.model_dump(), "data": data, "runtime": runtime}
+    told = {"exchange": name, **table, **file.link.model_dump(), "data": data, "runtime": runtime}
+    return {key: value for key, value in told.items() if key not in _PENDING}
 
 
 def writer(file: File, channel: str, *, data: str, runtime: str) -> dict[str, Any]:
     """Return the settings of the writer of one channel."""
-    return {"channel": channel, **file.writer.model_dump(), "data": data, "runtime": runtime}
+    told = {"channel": channel, **file.writer.model_dump(), "data": data, "runtime": runtime}
+    return {key: value for key, value in told.items() if key not in _PENDING}
 
 
 def feature_params(file: File, exchange: str, symbol: str) -> dict[str, Any]:
@@ -38,7 +63,7 @@ def feature(file: File, exchange: str, symbol: str, *, data: str, runtime: str) 
     """Return the settings of the feature actor of one (exchange, symbol)."""
     return {
         "exchange": exchange,
-        "symbol": sanitise(symbol),
+        "symbol": stored_name(file.exchanges[exchange], symbol),
         "symbol_raw": symbol,
         "channels": _channels_of(file.exchanges[exchange], symbol),
         "params": feature_params(file, exchange, symbol),
@@ -60,13 +85,12 @@ def syncer(file: File, *, data: str) -> dict[str, Any]:
 
 
 def _channels_of(table: Exchange, symbol: str) -> list[str]:
-    return [channel for channel in CHANNELS if symbol in getattr(table.channels, channel)]
+    return [channel for channel in _FEATURE_CHANNELS if symbol in getattr(table.channels, channel)]
 
 
 def channels_in_use(file: File) -> list[str]:
-    """Return the channels that at least one exchange collects, in their fixed order."""
-    return [
-        channel
-        for channel in CHANNELS
-        if any(getattr(table.channels, channel) for table in file.exchanges.values())
-    ]
+    """Return the channels that at least one exchange collects, in their fixed order; raw frames last."""
+    used = {channel for table in file.exchanges.values() for channel in table.channels.in_use()}
+    if any(table.raw_capture == "frames" for table in file.exchanges.values()):
+        used.add(FRAMES)
+    return [channel for channel in (*Channels.model_fields, FRAMES) if channel in used]

@@ -6,7 +6,10 @@ Every function returns the value or raises ValueError with a message that says w
 import re
 import signal
 
+from daedalus.records import sanitise
+
 __all__ = [
+    "parse_alias",
     "parse_env_name",
     "parse_host_port",
     "parse_http_url",
@@ -151,6 +154,20 @@ def suggest_symbol(value: str) -> str | None:
             if upper.endswith(quote) and len(upper) > len(quote):
                 return f"{upper.removesuffix(quote)}/{quote}"
     return None
+
+
+def parse_alias(value: str) -> str:
+    """Return a name for a symbol on disk, `BTC-USDT-PERP`: sanitised already, without blanks."""
+    try:
+        usable = sanitise(value) == value and not any(sign.isspace() for sign in value)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            'write a name that can be a directory, for example "BTC-USDT-PERP": 1 to 200 bytes, no leading '
+            'dot, no blanks, none of / \\ : * ? " < > |'
+        )
+    return value
 
 
 def parse_symbol(value: str) -> str:

@@ -17,19 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from daedalus.dataset.durable import make_directory, remove, replace
+from daedalus.dataset.cursors import State, save_state, state_path
+from daedalus.dataset.durable import make_directory, remove
 from daedalus.dataset.layout import Layout
 from daedalus.kernel.journal import CLOSED, OPEN, Cursor, Entry, Journal, journals
 from daedalus.kernel.recovery import close_leftover, read_tail
 
-__all__ = ["State", "Store"]
-
-
-class State(msgspec.Struct, frozen=True):
-    """The cursors when journal `journal` was about to be closed; it and later ones go on from there."""
-
-    journal: int = 0
-    cursors: dict[str, Cursor] = {}
+__all__ = ["Store"]
 
 
 class Store:
@@ -41,7 +35,7 @@ class Store:
         self.cursors: dict[str, Cursor] = {}  # as restored; later tables belong to the journals
         self.recovered = 0  # leftover journals of a dead writer
         self.state_damaged = False  # the state file could not be read and was put aside
-        self._state_path = layout.state() / f"cursors-{channel}.json"
+        self._state_path = state_path(layout, channel)
         self._lock_path = layout.state() / f"writer-{channel}.lock"
         self._lock = -1
         self._journal: Journal | None = None
@@ -169,4 +163,4 @@ class Store:
             return State()
 
     def _save(self, journal: Journal) -> None:
-        replace(self._state_path, msgspec.json.encode(State(journal.number, journal.cursors)))
+        save_state(self._state_path, State(journal.number, journal.cursors))

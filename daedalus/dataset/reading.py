@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from daedalus.dataset.bronze import batch, partition_of
+from daedalus.dataset.cursors import load_state, state_path
 from daedalus.dataset.damage import Continuity
 from daedalus.dataset.durable import make_directory, replace
 from daedalus.dataset.layout import Layout
@@ -45,6 +46,7 @@ class Reading:
             mark: its `identity`.
         """
         self._quarantine = layout.quarantine(channel)
+        self._state_path = state_path(layout, channel)
         self._channel = channel
         self._path = path
         self._mark = mark
@@ -55,34 +57,30 @@ class Reading:
     def __call__(self) -> Iterator[tuple[str, list[Any], int]]:
         """Yield (source, records, their encoded bytes): duplicates left out, gap rows of damage put in."""
         self.damaged_bytes = self.gaps = 0
-        detail = f"damaged journal {self._channel}/{self._path.stem}"
-        continuity = Continuity(self._channel, detail)
-        hurt = 0
+        continuity = Continuity(self._channel, f"damaged journal {self._channel}/{self._path.stem}")
+        before, following = self._around()
+        if before is not None:
+            continuity.cursors(before)
         for item in _items(self._path):
             if isinstance(item, Damage):
-                hurt += 1
                 self._put_aside(item.offset, item.data, "no whole frame: magic, length or CRC-32 is wrong")
+                continuity.damage(item.records)
             elif isinstance(item, dict):
                 continuity.cursors(item)
             else:
                 try:
                     records = decode_many(item.blob)[item.skip :]
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    hurt += 1
                     self._put_aside(item.first_seq, item.blob, f"records of {item.sender!r}: {error}", "seq")
                     continuity.lost(item)
                     continue
-                gaps = continuity.entry(item, records)
-                if gaps:  # whether the damage is in this journal or cut off the one before
-                    self.gaps += len(gaps)
-                    yield item.source, gaps, 0
+                continuity.entry(item, records)
                 if self.careful:
                     records = self._sifted(item, records)
                 yield item.source, records, len(item.blob)
-        if hurt:
-            for source, gap in continuity.end(self._following()):
-                self.gaps += 1
-                yield source, [gap], 0
+        for source, gap in continuity.end(following):
+            self.gaps += 1
+            yield source, [gap], 0
 
     def _sifted(self, entry: Entry, records: list[Any]) -> list[Any]:
         """Leave out what fits no column, and say so with a gap row."""
@@ -100,14 +98,18 @@ class Reading:
                 kept.append(record)
         return kept
 
-    def _following(self) -> Mapping[str, Cursor]:
-        """The first table of cursors of the next journal."""
+    def _around(self) -> tuple[Mapping[str, Cursor] | None, Mapping[str, Cursor]]:
+        """The cursors when the journal was begun and when it was closed, as others than itself know them."""
         number = int(self._path.stem[8:])
+        state = load_state(self._state_path)
+        before = state.cursors if 0 < state.journal == number - 1 else None
+        if state.journal == number:
+            return before, state.cursors
         for other, path in journals(self._path.parent):
             if other > number:
                 first = next(_items(path), None)
-                return first if isinstance(first, dict) else {}
-        return {}
+                return before, first if isinstance(first, dict) else {}
+        return before, {}
 
     def _put_aside(self, offset: int, data: bytes, reason: str, unit: str = "byte") -> None:
         self.damaged_bytes += len(data)

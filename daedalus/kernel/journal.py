@@ -89,6 +89,7 @@ class Damage(msgspec.Struct, frozen=True):
 
     offset: int
     data: bytes
+    records: int | None = None  # that were in it by its header; None: the header is damaged as well
 
 
 class Head(NamedTuple):
@@ -177,8 +178,14 @@ def frames(data: mmap.mmap | bytes, offset: int = 0) -> Iterator[Frame | Damage]
         if following < 0:
             lost = lost.rstrip(b"\0")
         if lost:
-            yield Damage(offset, lost)
+            yield Damage(offset, lost, _records_by_header(view, offset, end))
         offset = end
+
+
+def _records_by_header(view: memoryview, offset: int, end: int) -> int | None:
+    """Return the records of a damaged frame whose header still says where it ends, and rightly so."""
+    head = head_at(view, offset)
+    return head.records if head is not None and head.end == end and head.records <= head.raw_bytes else None
 
 
 def _content(frame: Frame, zstd: "ZstdDecompressor") -> tuple[str, Any]:

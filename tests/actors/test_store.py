@@ -128,10 +128,10 @@ class Died(Exception):  # noqa: N818 - a power cut, not an error
 
 # Every durable step of a rotation and of a clean stop, by what it is called in the store.
 STEPS = [
-    ("rotate", "replace"),
+    ("rotate", "save_state"),
     ("rotate", "Journal"),
     ("rotate", "Journal.close"),
-    ("finish", "replace"),
+    ("finish", "save_state"),
     ("finish", "Journal.close"),
 ]
 

@@ -81,7 +81,7 @@ def test_a_damaged_last_frame_that_was_acknowledged_is_a_gap(tmp_path):
     first, _ = seal_all(tmp_path, "trades")
     assert (first["rows"], first["gap_rows"]) == (21, 1)
     row = stored(tmp_path, "gaps").row(0, named=True)
-    assert (row["first_seq"], row["last_seq"], row["lost_estimate"]) == (20, None, None)
+    assert (row["first_seq"], row["last_seq"], row["lost_estimate"]) == (20, None, 10)
     assert round(row["ended_at"].timestamp() * 1e6) * 1000 == last.ts_recv
 
 

@@ -77,6 +77,10 @@ class Bucket:
         count, period_s = limit
         return cls(max(count / 2, 1.0), count / 2 / period_s, clock=clock)
 
+    def now(self) -> int:
+        """Return the time of the bucket's own clock, ns."""
+        return self._clock()
+
     def ready_in(self, now: int, n: float = 1.0) -> float:
         """Return seconds until `n` tokens may be spent, if nobody else spends before; 0: now.
 

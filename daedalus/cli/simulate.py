@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daedalus.kernel.errors import EXIT_USAGE, ConfigError
+from daedalus.kernel.errors import EXIT_FAILED, EXIT_USAGE, ConfigError
 
 if TYPE_CHECKING:
     from daedalus.simulator.sources import Settings
@@ -25,14 +25,47 @@ stream with one depth snapshot in it, or the Coinbase Exchange feed. Several fil
 one after the other, several symbols side by side. It begins one second after the last of the symbols was
 subscribed to (see --start), and when it has ended the sockets stay open.
 
-Control: GET /ctl tells the state, POST /ctl takes {"cmd": "start"} and
-{"cmd": "fault", "kind": "close" | "abort", "exchange": "binance"}.
+Control: GET /ctl tells the state, POST /ctl takes {"cmd": "start"}, {"cmd": "pause"} and faults:
 
-Exit codes: 0 told to stop, 2 bad usage or input, port in use included.
+\b
+  curl -d '{"fault": "freeze", "exchange": "binance", "for_s": 5}' http://127.0.0.1:PORT/ctl
+
+The same orders come on schedule with --faults: from a file (NDJSON, or TOML with tables [[fault]], each
+with at_s, the seconds since the playback began) or from a seed. docs/simulator.md explains each argument.
+
+\b
+%(menu)s
+
+Exit codes: 0 told to stop, 1 the truth log cannot be written further, 2 bad usage or input, port in use
+included.
 """
 
 
-@click.command("simulate", help=_HELP)
+def _help() -> str:
+    """Return the help with the menu of faults in it."""
+    from textwrap import wrap
+
+    from daedalus.simulator.menu import MENU
+
+    lines = []
+    for name, dish in MENU.items():
+        known = ", ".join(dish.arguments)
+        text = f"{dish.words} ({known})" if known else dish.words
+        first, *rest = wrap(text, 82)
+        lines += [f"  {name:<18} {first}", *(f"  {'':<18} {line}" for line in rest)]
+    return _HELP % {"menu": "\n".join(lines)}
+
+
+class _Simulate(click.Command):
+    """Knows its help only when it is asked: what it costs to import is paid by who simulates."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help."""
+        self.help = _help()
+        return super().get_help(ctx)
+
+
+@click.command("simulate", cls=_Simulate, short_help="Be exchanges on loopback, for tests and demos.")
 @click.option(
     "--recording",
     "recordings",
@@ -74,6 +107,12 @@ Exit codes: 0 told to stop, 2 bad usage or input, port in use included.
 @click.option(
     "--truth", default="", metavar="FILE", help="Write what was sent, and the true books, as JSON lines."
 )
+@click.option(
+    "--faults",
+    default="",
+    metavar="FILE|SEED",
+    help="Faults on schedule: a file, or seed=N,every_s=1.5[,from_s=5][,until_s=600].",
+)
 def command(model: bool, symbols: str, **options: object) -> None:
     """Run the simulator until it is told to stop."""
     import asyncio
@@ -81,6 +120,7 @@ def command(model: bool, symbols: str, **options: object) -> None:
     import msgspec
 
     from daedalus.simulator.sources import Settings
+    from daedalus.simulator.truth import TruthError
 
     names = tuple(name.strip() for name in symbols.split(",") if name.strip())
     if model != bool(names):
@@ -91,6 +131,9 @@ def command(model: bool, symbols: str, **options: object) -> None:
     except ConfigError as error:
         click.echo(f"daedalus simulate: {error}", err=True)
         sys.exit(EXIT_USAGE)
+    except TruthError as error:
+        click.echo(f"daedalus simulate: {error}", err=True)
+        sys.exit(EXIT_FAILED)
 
 
 async def _serve(settings: "Settings") -> None:

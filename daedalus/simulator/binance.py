@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from daedalus.simulator.hub import Connection, Hub
+from daedalus.simulator.hub import Connection, Hub, Sent
 from daedalus.simulator.market import Depth, Event, Market, Quote, Trades
 
 __all__ = ["Binance"]
@@ -43,8 +43,10 @@ class Binance:
 
     exchange = "binance"
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, refuses: Callable[[str], bool] = lambda _: False) -> None:
+        """Speak to the connections of `hub`; `refuses` tells whether a subscription is to fail."""
         self._hub = hub
+        self._refuses = refuses
         self._windows: dict[str, _Window] = {}
 
     def request(self, connection: Connection, text: str | bytes) -> None:
@@ -81,6 +83,8 @@ class Binance:
             connection.push(
                 _refusal(number, 2, f"Invalid request: over {STREAMS_PER_CONNECTION} streams on a connection")
             )
+        elif method == "SUBSCRIBE" and self._refuses(self.exchange):
+            connection.push(_refusal(number, 0, "Unknown error"))
         else:
             change = self._hub.subscribe if method == "SUBSCRIBE" else self._hub.unsubscribe
             for name in names:
@@ -93,17 +97,22 @@ class Binance:
             if "@" in name:
                 self._hub.subscribe(connection, f"binance/{name}")
 
-    def emit(self, market: Market, event: Event) -> list[tuple[int, int | None]]:
-        """Send an event to whom it concerns; return (connection number, None) for each of them."""
+    def parts(self, event: Event) -> list[Event]:
+        """Return an event as the messages it becomes: every trade has one of its own."""
+        if isinstance(event, Trades) and len(event.trades) > 1:
+            return [Trades(event.at_ns, event.ts_ns, [trade]) for trade in event.trades]
+        return [event]
+
+    def emit(self, market: Market, event: Event) -> list[Sent]:
+        """Send an event to whom it concerns; return what became of it for each of them."""
         name = market.id.lower()
         if isinstance(event, Depth):
             self._windows.setdefault(market.id, _Window()).add(event)
             return self._send(f"{name}@depth@100ms", market, event, _depth_body)
         if isinstance(event, Trades):
             sent = []
-            for trade in event.trades:
-                one = Trades(event.at_ns, event.ts_ns, [trade], event.raw)
-                sent += self._send(f"{name}@trade", market, one, _trade_body)
+            for part in self.parts(event):
+                sent += self._send(f"{name}@trade", market, part, _trade_body)
             return sent
         if isinstance(event, Quote):
             return self._send(f"{name}@bookTicker", market, event, _quote_body)
@@ -130,17 +139,20 @@ class Binance:
 
     def _send(
         self, stream: str, market: Market, event: Any, body: Callable[[Market, Any], bytes]
-    ) -> list[tuple[int, int | None]]:
-        listeners = self._hub.listeners(f"binance/{stream}")
+    ) -> list[Sent]:
+        topic = f"binance/{stream}"
+        listeners = self._hub.listeners(topic)
         if not listeners:
             return []
         raw: bytes | None = event.raw if event is not None else None
         inner = raw if raw is not None else body(market, event)
         outer = b'{"stream":"%b","data":%b}' % (stream.encode(), inner)
-        sent: list[tuple[int, int | None]] = []
+        sent = []
         for connection in listeners:
-            connection.push(outer if connection.combined else inner)
-            sent.append((connection.number, None))
+            message = outer if connection.combined else inner
+            told = connection.deliver(topic, lambda _, message=message: message)  # type: ignore[misc]
+            told.sequence = None  # Binance does not number its messages
+            sent.append(told)
         return sent
 
 

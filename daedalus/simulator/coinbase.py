@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from daedalus.simulator.book import Level
-from daedalus.simulator.hub import Connection, Hub
+from daedalus.simulator.hub import Connection, Hub, Sent
 from daedalus.simulator.market import Depth, Event, Market, Trade, Trades
 
 __all__ = ["Coinbase", "format_time", "maker"]
@@ -55,7 +55,8 @@ class Coinbase:
         hub: Hub,
         markets: dict[str, Market],
         now_ns: Callable[[], int],
-        opened: Callable[[Connection, Market, int, str], None],
+        opened: Callable[[Market, str, Sent], None],
+        refuses: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Speak for `markets`, by their id (BTC-USD).
 
@@ -63,13 +64,14 @@ class Coinbase:
             hub: where subscriptions are kept.
             markets: by product id.
             now_ns: exchange time for what has none of its own.
-            opened: told of each first message of level2 and market_trades: connection, market, its
-                sequence number, channel.
+            opened: told of each first message of level2 and market_trades: market, channel, its fate.
+            refuses: tells whether a subscription is to fail.
         """
         self._hub = hub
         self._markets = markets
         self._now_ns = now_ns
         self._opened = opened
+        self._refuses = refuses
         self._beats = 0
 
     def request(self, connection: Connection, text: str | bytes) -> None:
@@ -91,6 +93,9 @@ class Coinbase:
         if unknown and channel != "heartbeats":
             connection.push(_refusal(f"{', '.join(map(str, unknown))} is not a valid product"))
             return
+        if kind == "subscribe" and self._refuses(self.exchange):
+            connection.push(_refusal("failure to subscribe"))
+            return
         self._change(connection, kind, channel, products)
 
     def _change(self, connection: Connection, kind: str, channel: str, products: Sequence[str]) -> None:
@@ -111,22 +116,20 @@ class Coinbase:
 
     def _introduce(self, connection: Connection, channel: str, market: Market) -> None:
         """Send the first message of a subscription: what is there already."""
-        number = connection.sequence
         ts_ns = market.ts_ns or self._now_ns()
+        event: dict[str, Any] = {"type": "snapshot"}
         if channel == "level2":
             book = market.book
             updates = _updates(book.bids(_EVERYTHING), book.asks(_EVERYTHING), ts_ns)
-            event = {"type": "snapshot", "product_id": market.id, "updates": updates}
-            self._push(connection, "l2_data", ts_ns, _encode([event]))
+            event |= {"product_id": market.id, "updates": updates}
         elif channel == "market_trades":
-            trades = list(market.recent)[-_SNAPSHOT_TRADES:]
-            event = {"type": "snapshot", "trades": _trades(market, trades)}
-            self._push(connection, "market_trades", ts_ns, _encode([event]))
+            event["trades"] = _trades(market, list(market.recent)[-_SNAPSHOT_TRADES:])
         else:
-            event = {"type": "snapshot", "tickers": [_ticker(market)]}
-            self._push(connection, "ticker", ts_ns, _encode([event]))
+            event["tickers"] = [_ticker(market)]
+        name = "l2_data" if channel == "level2" else channel
+        sent = self._push(connection, name, ts_ns, _encode([event]), f"coinbase/{channel}:{market.id}")
         if channel != "ticker":
-            self._opened(connection, market, number, channel)
+            self._opened(market, channel, sent)
 
     def _acknowledge(self, connection: Connection) -> None:
         """Say what the connection is subscribed to now."""
@@ -136,8 +139,12 @@ class Coinbase:
             subscriptions.setdefault(channel, []).append(product or "heartbeats")
         self._push(connection, "subscriptions", self._now_ns(), _encode([{"subscriptions": subscriptions}]))
 
-    def emit(self, market: Market, event: Event) -> list[tuple[int, int | None]]:
-        """Send an event to whom it concerns; return (connection number, sequence number) for each."""
+    def parts(self, event: Event) -> list[Event]:
+        """Return an event as the messages it becomes: always one."""
+        return [event]
+
+    def emit(self, market: Market, event: Event) -> list[Sent]:
+        """Send an event to whom it concerns; return what became of it for each of them."""
         if isinstance(event, Depth):
             return self._send("level2", "l2_data", market, event.ts_ns, lambda: _change_of(market, event))
         if isinstance(event, Trades):
@@ -169,27 +176,29 @@ class Coinbase:
         for connection in self._hub.listeners("coinbase/heartbeats"):
             text = format_time(now).replace("T", " ").replace("Z", "000 +0000 UTC")
             event = {"current_time": text, "heartbeat_counter": self._beats}
-            self._push(connection, "heartbeats", now, _encode([event]))
+            self._push(connection, "heartbeats", now, _encode([event]), "coinbase/heartbeats")
 
     def _send(
-        self, topic: str, channel: str, market: Market, ts_ns: int, events: Callable[[], Any]
-    ) -> list[tuple[int, int | None]]:
-        listeners = self._hub.listeners(f"coinbase/{topic}:{market.id}")
+        self, kind: str, channel: str, market: Market, ts_ns: int, events: Callable[[], Any]
+    ) -> list[Sent]:
+        topic = f"coinbase/{kind}:{market.id}"
+        listeners = self._hub.listeners(topic)
         if not listeners:
             return []
         body = _encode(events())
-        sent: list[tuple[int, int | None]] = []
-        for connection in listeners:
-            sent.append((connection.number, connection.sequence))
-            self._push(connection, channel, ts_ns, body)
-        return sent
+        return [self._push(connection, channel, ts_ns, body, topic) for connection in listeners]
 
-    def _push(self, connection: Connection, channel: str, ts_ns: int, events: bytes) -> None:
-        envelope = b'{"channel":"%b","client_id":"","timestamp":"%b","sequence_num":%d,"events":%b}'
-        connection.push(
-            envelope % (channel.encode(), format_time(ts_ns).encode(), connection.sequence, events)
+    def _push(self, connection: Connection, channel: str, ts_ns: int, events: bytes, topic: str = "") -> Sent:
+        """Put events into an envelope with the connection's next number; faults spare what has no topic."""
+        head = b'{"channel":"%b","client_id":"","timestamp":"%b","sequence_num":%%d,"events":' % (
+            channel.encode(),
+            format_time(ts_ns).encode(),
         )
-        connection.sequence += 1
+
+        def build(number: int) -> bytes:
+            return head % number + events + b"}"
+
+        return connection.deliver(topic, build)
 
 
 def _refusal(message: str) -> bytes:

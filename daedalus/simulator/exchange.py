@@ -9,9 +9,12 @@ from typing import Any
 from daedalus.kernel.clock import Clock
 from daedalus.simulator.binance import Binance
 from daedalus.simulator.coinbase import Coinbase
-from daedalus.simulator.hub import Connection, Hub
-from daedalus.simulator.market import Depth, Event, Market, Trades
+from daedalus.simulator.faults import Faults
+from daedalus.simulator.hub import Hub, Sent
+from daedalus.simulator.market import Depth, Event, Market, Quote, Trades
+from daedalus.simulator.menu import Order
 from daedalus.simulator.playhead import Playhead, State
+from daedalus.simulator.schedule import read_schedule
 from daedalus.simulator.sources import Settings, check, sources_of
 from daedalus.simulator.truth import Truth, TruthLog
 
@@ -43,15 +46,21 @@ class Exchange:
             self.start_mode = settings.start
         self.markets = [Market(source) for source in sources]
         self.playhead = Playhead(sources, self.markets, speed=settings.speed, skip_s=settings.skip_s)
-        self.truth = TruthLog(settings.truth) if settings.truth else Truth()
+        self.truth = TruthLog(settings.truth, clock.wall_ns) if settings.truth else Truth()
         self.trades = self.books = self.quotes = self.skips = 0  # events played
         self.by_id: dict[str, dict[str, Market]] = {"binance": {}, "coinbase": {}}
         for market in self.markets:
             self.by_id[market.exchange][market.id] = market
-        self.binance = Binance(self.hub)
+        self.faults = Faults(self.hub, self.by_id, clock.mono_ns)
+        refuses = self.faults.refuses
+        self.binance = Binance(self.hub, refuses)
         self.coinbase = Coinbase(
-            self.hub, self.by_id["coinbase"], lambda: self.now_ns("coinbase"), self._introduced
+            self.hub, self.by_id["coinbase"], lambda: self.now_ns("coinbase"), self._introduced, refuses
         )
+        self.places = [(market.exchange, market.symbol) for market in self.markets]
+        self.schedule = read_schedule(settings.faults, self.places) if settings.faults else iter(())
+        for market in self.markets:
+            self.truth.opening(market)
         self._subscribed = 0  # Hub.subscribed when last looked at
         self._settled_ns = 0  # since when it has not changed
         self._asked: set[str] = set()  # ids of the Binance markets whose depth was asked for
@@ -65,8 +74,18 @@ class Exchange:
         return max(market.ts_ns for market in self.by_id[exchange].values())
 
     def start(self) -> None:
-        """Start the playback, whatever it waits for."""
+        """Start the playback, whatever it waits for, or let it go on after a pause."""
         self.playhead.start(self._clock.mono_ns(), self._clock.wall_ns())
+
+    def pause(self) -> None:
+        """Hold the playback: nothing new happens until `start`."""
+        self.playhead.pause(self._clock.mono_ns())
+
+    def order(self, order: Order) -> list[int]:
+        """Carry out an order of the menu of faults; return the connections it befell."""
+        connections = self.faults.order(order)
+        self.truth.fault(order, connections)
+        return connections
 
     def asked(self, symbol: str) -> None:
         """Note that a client asked for the depth snapshot of a Binance symbol."""
@@ -105,18 +124,19 @@ class Exchange:
         if second > market.second:
             market.second = second
             dialect.second(market)
-        sent = dialect.emit(market, event)
+        for part in dialect.parts(event):
+            sent = dialect.emit(market, part)
+            if not isinstance(event, Quote):
+                self.truth.event(market, part, sent)
         if isinstance(event, Trades):
             self.trades += len(event.trades)
         elif isinstance(event, Depth):
             self.books += 1
         else:
             self.quotes += 1
-            return
-        self.truth.event(market, event, sent)
 
-    def _introduced(self, connection: Connection, market: Market, sequence: int, channel: str) -> None:
-        self.truth.snapshot(market, channel, connection.number, sequence)
+    def _introduced(self, market: Market, channel: str, sent: Sent) -> None:
+        self.truth.snapshot(market, channel, sent)
         self.truth.flush()
 
     def status(self) -> dict[str, Any]:
@@ -131,6 +151,7 @@ class Exchange:
             "skips": self.skips,
             "sent": {"trades": self.trades, "books": self.books, "quotes": self.quotes},
             "clients": len(self.hub.connections),
+            "faults": self.faults.status(),
             "connections": [
                 {
                     "number": connection.number,
@@ -138,6 +159,7 @@ class Exchange:
                     "topics": [topic.partition("/")[2] for topic in connection.topics],
                     "sent": connection.sent,
                     "backlog": round(connection.backlog(), 4),
+                    "withheld": connection.withheld > 0,
                 }
                 for connection in connections
             ],

@@ -7,6 +7,7 @@ exchange used, so that what is sent is what was recorded.
 
 from collections import deque
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Literal, Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ __all__ = [
     "Trades",
 ]
 
-RECENT_TRADES = 1000  # answered by REST and by a subscription's first message
+RECENT_TRADES = 20_000  # answered by REST; the latest of them by a subscription's first message
 
 _NONE: list[Level] = [("0", "0")]
 
@@ -161,6 +162,8 @@ class Market:
         self.recent: deque[Trade] = deque(opening.trades, maxlen=RECENT_TRADES)
         self.ts_ns = opening.ts_ns  # exchange time at the playhead
         self.second = 0  # whole seconds of playback that were told
+        self._crossing: tuple[int, int] | None = None  # ordered: ticks, updates
+        self._crossed: tuple[str, int] | None = None  # in the book: price, updates left
 
     def apply(self, event: Event) -> Event:
         """Move book and history to after `event`; return the event as it is to be sent.
@@ -179,8 +182,37 @@ class Market:
             bids, asks = self.book.difference(event.bids, event.asks)
             event = Depth(event.at_ns, event.ts_ns, event.last_id, event.last_id, bids, asks)
         if event.last_id > self.book.last_id:
+            if self._crossing is not None or self._crossed is not None:
+                event = self._twisted(event)
             self.book.apply(event.last_id, event.bids, event.asks)
         return event
+
+    def cross(self, ticks: int, updates: int) -> None:
+        """Let the next update carry a bid `ticks` above the best ask; take it back `updates` updates later.
+
+        The market itself is wrong, as exchanges are now and then: the book that REST tells, the one that
+        clients build and the one of the truth log are crossed alike. With 0 ticks it is locked.
+        """
+        self._crossing = ticks, updates
+
+    def _twisted(self, event: Depth) -> Depth:
+        bids = list(event.bids)
+        if self._crossed is not None:
+            price, left = self._crossed
+            told = any(float(level[0]) == float(price) for level in bids)
+            if left <= 1 and not told:
+                bids.append((price, "0"))
+            self._crossed = (price, left - 1) if left > 1 and not told else None
+        elif self._crossing is not None:
+            asks = {float(price): (price, size) for price, size in [*self.book.asks(1000), *event.asks]}
+            best = min((price for price, (_, size) in asks.items() if float(size)), default=None)
+            if best is not None:
+                ticks, updates = self._crossing
+                price = str(Decimal(asks[best][0]) + ticks * Decimal(self.price_step))
+                bids.append((price, "1"))
+                self._crossed = price, updates
+                self._crossing = None
+        return Depth(event.at_ns, event.ts_ns, event.first_id, event.last_id, bids, event.asks)
 
     def best(self) -> tuple[Level, Level]:
         """Return the best bid and ask; an empty side is ("0", "0"), the exchanges' word for none."""

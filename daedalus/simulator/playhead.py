@@ -22,6 +22,7 @@ class State(StrEnum):
 
     WAITING = "waiting"
     PLAYING = "playing"
+    PAUSED = "paused"
     ENDED = "ended"
 
 
@@ -43,6 +44,7 @@ class Playhead:
         self._sources = sources
         self._speed = speed
         self._started_ns = 0  # monotonic time of playback time 0
+        self._paused_ns = 0  # monotonic time of the pause
         streams = [_tagged(market, source.events()) for market, source in zip(markets, sources, strict=True)]
         self._events = heapq.merge(*streams, key=lambda pair: pair[1].at_ns)
         self._next: tuple[Market, Event] | None = None
@@ -55,7 +57,10 @@ class Playhead:
             self._next = next(self._events, None)
 
     def start(self, mono_ns: int, wall_ns: int) -> None:
-        """Begin to play. Does nothing when it plays or has ended."""
+        """Begin to play, or go on after a pause. Does nothing when it plays or has ended."""
+        if self.state is State.PAUSED:
+            self.state = State.PLAYING
+            self._delay(mono_ns - self._paused_ns)
         if self.state is State.WAITING:
             self.state = State.PLAYING
             self._started_ns = mono_ns - round(self.position_ns / self._speed)
@@ -63,6 +68,12 @@ class Playhead:
                 source.origin_ns = wall_ns - self.position_ns
             # Only now: a source of the present dates its events by its origin.
             self._next = self._next or next(self._events, None)
+
+    def pause(self, mono_ns: int) -> None:
+        """Hold what is being played."""
+        if self.state is State.PLAYING:
+            self.state = State.PAUSED
+            self._paused_ns = mono_ns
 
     def due_ns(self) -> int | None:
         """Return the monotonic time of the next event; None when there is none (any more)."""
@@ -88,11 +99,13 @@ class Playhead:
         due = self.due_ns()
         if due is None or mono_ns - due < LATE_NS or any(source.recorded for source in self._sources):
             return False
-        late = mono_ns - due
-        self._started_ns += late
-        for source in self._sources:
-            source.origin_ns += late
+        self._delay(mono_ns - due)
         return True
+
+    def _delay(self, late_ns: int) -> None:
+        self._started_ns += late_ns
+        for source in self._sources:
+            source.origin_ns += late_ns
 
 
 def _tagged(market: Market, events: Iterator[Event]) -> Iterator[tuple[Market, Event]]:

@@ -2,11 +2,10 @@
 
 /api/v3/…               Binance REST          /ws, /ws/N, /stream, /stream/ws, /stream/ws/N   its websocket
 /api/v3/brokerage/…     Coinbase REST         /coinbase                                       its websocket
-/ctl                    GET: the state; POST {"cmd": "start"}, {"cmd": "fault", "kind": "close"|"abort"}
+/ctl                    GET: the state; POST: commands (control) and faults (menu)
 """
 
 import asyncio
-import contextlib
 import errno
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,11 @@ import msgspec
 from daedalus.kernel.clock import Clock, SystemClock
 from daedalus.kernel.errors import ConfigError
 from daedalus.simulator import binance_rest, coinbase_rest
+from daedalus.simulator.control import command
 from daedalus.simulator.exchange import Exchange
-from daedalus.simulator.faults import Faults
-from daedalus.simulator.hub import Connection
+from daedalus.simulator.faults import Reply
 from daedalus.simulator.playhead import State
+from daedalus.simulator.sockets import Sockets
 from daedalus.simulator.sources import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-PING_S = 20.0  # as Binance; a client that answers no pong within half of it is cut
 FULL = 0.5  # a playback of recordings waits for clients whose queue is fuller
 PATIENCE_S = 10.0  # and so long; then the queue's bound cuts them
 IDLE_S = 0.05  # between looks whether to start
@@ -42,10 +41,10 @@ class Server:
         self._settings = settings
         self._clock = clock or SystemClock()
         self.exchange = Exchange(settings, self._clock)
-        self.faults = Faults()
+        self.sockets = Sockets(self.exchange)
+        self.exchange.faults.effects = self.sockets
         self.port = settings.port
-        self._sockets: dict[int, web.WebSocketResponse] = {}
-        self._transports: dict[int, asyncio.Transport] = {}
+        self._begun = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> dict[str, Any]:
@@ -96,16 +95,14 @@ class Server:
 
         Raises:
             ConfigError: a recording turned out to be damaged further on.
+            TruthError: the truth log can no longer be written.
         """
-        await asyncio.gather(self._play(), self._beat())
+        await asyncio.gather(self._play(), self._beat(), self._faults())
 
     async def stop(self) -> None:
         """Close every socket and end the truth log."""
         if self._runner is not None:
-            for socket in list(self._sockets.values()):
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    async with asyncio.timeout(0.5):
-                        await socket.close(code=1001, message=b"simulator stops")
+            await self.sockets.stop()
             await self._runner.cleanup()
             self._runner = None
         self.exchange.truth.close()
@@ -118,6 +115,7 @@ class Server:
                 exchange.consider_start()
                 await asyncio.sleep(IDLE_S)
                 continue
+            self._begun.set()
             wait_s = (due - clock.mono_ns()) / 1e9
             await asyncio.sleep(max(0.0, min(wait_s, 1.0)))
             exchange.play()
@@ -125,7 +123,8 @@ class Server:
                 await self._relief()
 
     def _pressed(self) -> bool:
-        return any(connection.backlog() > FULL for connection in self.exchange.hub.connections.values())
+        connections = self.exchange.hub.connections.values()
+        return any(connection.backlog() > FULL for connection in connections if not connection.withheld)
 
     async def _relief(self) -> None:
         """Wait for slow clients of a recording; a live market waits for nobody."""
@@ -140,6 +139,17 @@ class Server:
         while True:
             await asyncio.sleep(1.0)
             self.exchange.coinbase.beat()
+            self.sockets.beat()
+
+    async def _faults(self) -> None:
+        """Order what is on schedule, in seconds since the playback began."""
+        exchange, clock = self.exchange, self._clock
+        await self._begun.wait()
+        began_ns = clock.mono_ns()
+        for step in exchange.schedule:
+            await asyncio.sleep(max(0.0, (began_ns - clock.mono_ns()) / 1e9 + step.at_s))
+            if exchange.playhead.state is not State.PAUSED:
+                exchange.order(step.order)
 
     # websockets
 
@@ -148,119 +158,44 @@ class Server:
         # /stream wraps, /ws does not; /stream/ws is how ccxt is told that /ws is of the spot market
         combined = request.match_info["kind"] == "stream" and not path.startswith("ws")
         names = request.query.get("streams", "" if combined else path.removeprefix("ws/"))
-        return await self._converse(request, "binance", combined=combined, streams=names.split("/"))
+        return await self.sockets.converse(request, "binance", combined=combined, streams=names.split("/"))
 
     async def _coinbase(self, request: "web.Request") -> "web.StreamResponse":
-        return await self._converse(request, "coinbase", combined=False, streams=[])
-
-    async def _converse(
-        self, request: "web.Request", name: str, *, combined: bool, streams: list[str]
-    ) -> "web.StreamResponse":
-        from aiohttp import WSMsgType, web
-
-        await self.faults.handshake(name)
-        socket = web.WebSocketResponse(heartbeat=PING_S, compress=False, max_msg_size=1 << 20)
-        await socket.prepare(request)
-        exchange = self.exchange
-        connection = exchange.hub.connect(name, combined=combined)
-        self._sockets[connection.number] = socket
-        if request.transport is not None:
-            self._transports[connection.number] = request.transport
-        sender = asyncio.get_running_loop().create_task(self._send(connection, socket))
-        try:
-            if streams:
-                exchange.binance.open(connection, streams)
-            dialect = exchange.binance if name == "binance" else exchange.coinbase
-            async for message in socket:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    dialect.request(connection, message.data)
-        finally:
-            exchange.hub.disconnect(connection)
-            self._sockets.pop(connection.number, None)
-            self._transports.pop(connection.number, None)
-            sender.cancel()
-        return socket
-
-    async def _send(self, connection: Connection, socket: "web.WebSocketResponse") -> None:
-        """Empty a connection's queue into its socket."""
-        from aiohttp import WSMsgType
-
-        awake = asyncio.Event()
-        connection.wake = awake.set
-        text, outgoing = WSMsgType.TEXT, self.faults.outgoing
-        with contextlib.suppress(ConnectionError):  # the client has gone: its reader ends the connection
-            while not connection.overflowed:
-                while (message := connection.pop()) is not None:
-                    for each in outgoing(connection, message):
-                        await socket.send_frame(each, text)
-                await awake.wait()
-                awake.clear()
-            self._abort(connection.number)
-
-    def _abort(self, number: int) -> None:
-        transport = self._transports.get(number)
-        if transport is not None:
-            transport.abort()
+        return await self.sockets.converse(request, "coinbase", combined=False, streams=[])
 
     # REST and control
 
     async def _binance_rest(self, request: "web.Request") -> "web.Response":
-        return self._rest("binance", request)
+        return await self._rest("binance", request)
 
     async def _coinbase_rest(self, request: "web.Request") -> "web.Response":
-        return self._rest("coinbase", request)
+        return await self._rest("coinbase", request)
 
     async def _no_currencies(self, request: "web.Request") -> "web.Response":
         """Answer what ccxt's coinbase asks before it loads its markets; nothing needs more."""
         rates = {"currency": "USD", "rates": {}}
         return _json(200, {"data": rates if request.path.endswith("rates") else []})
 
-    def _rest(self, name: str, request: "web.Request") -> "web.Response":
-        from aiohttp import web
-
-        answer = binance_rest.answer if name == "binance" else coinbase_rest.answer
+    async def _rest(self, name: str, request: "web.Request") -> "web.Response":
         exchange, path, query = self.exchange, request.match_info["path"], dict(request.query)
+        reply = exchange.faults.rest(name, request.path)
+        if reply is not None:
+            await asyncio.sleep(reply.delay_s)
+            if reply.status is not None:
+                return _refusal(reply)
         if path == "depth":
             exchange.asked(query.get("symbol", ""))
-        status, body = self.faults.rest(request.path) or answer(
-            exchange.by_id[name], path, query, exchange.now_ns(name)
-        )
-        return web.Response(status=status, body=body, content_type="application/json")
+        answer = binance_rest.answer if name == "binance" else coinbase_rest.answer
+        books = path in ("depth", "market/product_book")
+        markets = exchange.faults.books(name) if books else exchange.by_id[name]
+        status, body = answer(markets, path, query, exchange.now_ns(name))
+        return _answer(status, body, reply.how if reply is not None else "")
 
     async def _status(self, _: "web.Request") -> "web.Response":
         return _json(200, self.exchange.status())
 
     async def _command(self, request: "web.Request") -> "web.Response":
-        try:
-            command = msgspec.json.decode(await request.read(), type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _json(400, {"ok": False, "error": f"cannot read the command: {error}"})
-        name, kind = command.get("cmd"), command.get("kind")
-        if name == "start":
-            self.exchange.start()
-        elif name == "fault" and kind in ("close", "abort"):
-            return _json(200, {"ok": True, "connections": await self._cut(kind, command.get("exchange"))})
-        elif name == "fault":
-            return _json(400, {"ok": False, "error": f"unknown fault {kind!r}: there are close, abort"})
-        else:
-            return _json(400, {"ok": False, "error": f"unknown command {name!r}: there are start, fault"})
-        return _json(200, {"ok": True, "state": str(self.exchange.playhead.state)})
-
-    async def _cut(self, kind: str, exchange: str | None) -> int:
-        """End connections, of one exchange or of all; return how many."""
-        numbers = [
-            number
-            for number, connection in self.exchange.hub.connections.items()
-            if exchange in (None, connection.exchange)
-        ]
-        for number in numbers:
-            if kind == "abort":
-                self._abort(number)
-            elif (socket := self._sockets.get(number)) is not None:
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    async with asyncio.timeout(1.0):
-                        await socket.close(code=1001, message=b"going away")
-        return len(numbers)
+        return _json(*command(self.exchange, await request.read()))
 
     def ended(self) -> bool:
         """Return whether a recording has come to its end."""
@@ -268,6 +203,30 @@ class Server:
 
 
 def _json(status: int, body: dict[str, Any]) -> "web.Response":
+    return _answer(status, _encode(body))
+
+
+def _refusal(reply: Reply) -> "web.Response":
     from aiohttp import web
 
-    return web.Response(status=status, body=_encode(body), content_type="application/json")
+    busy = reply.status in (418, 429)
+    text = "Too many requests." if busy else "An unknown error occurred."
+    body = {"code": -1003 if busy else -1000, "msg": text, "error": "unknown", "message": text}
+    headers = {} if reply.retry_after_s is None else {"Retry-After": f"{reply.retry_after_s:g}"}
+    return web.Response(
+        status=reply.status or 500, body=_encode(body), content_type="application/json", headers=headers
+    )
+
+
+def _answer(status: int, body: bytes, how: str = "") -> "web.Response":
+    """Return an answer, whole or spoilt."""
+    from aiohttp import web
+
+    spoilt = {
+        "html": b"<!DOCTYPE html><html><body><h1>Just a moment...</h1></body></html>",
+        "truncated": body[: len(body) // 2],
+        "shape": b'{"unexpected":[1,{"two":null}]}',
+        "empty": b"",
+    }
+    kind = "text/html" if how == "html" else "application/json"
+    return web.Response(status=status, body=spoilt.get(how, body), content_type=kind)

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "auto"  # auto: recordings on-subscribe, the model immediately; or one of these, or on-command
     )
     truth: str = ""  # file of the truth log; empty: none
+    faults: str = ""  # file of a schedule, or seed=N,every_s=S; empty: none
 
 
 def check(settings: Settings) -> None:

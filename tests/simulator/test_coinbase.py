@@ -9,7 +9,7 @@ import pytest
 from daedalus.simulator import coinbase_rest
 from daedalus.simulator.coinbase import Coinbase, format_time
 from daedalus.simulator.coinbase_tape import CoinbaseTape, parse_time
-from daedalus.simulator.hub import Connection, Hub
+from daedalus.simulator.hub import Hub, Sent
 from daedalus.simulator.market import Market, Trade, Trades
 from daedalus.simulator.recording import align
 from tests.simulator.makings import coinbase_lines, received, write
@@ -29,8 +29,8 @@ class Stage:
         self.dialect = Coinbase(self.hub, {"SKL-USD": self.market}, lambda: NOW, self._note)
         self.connection = self.hub.connect("coinbase")
 
-    def _note(self, connection: Connection, _: Market, sequence: int, channel: str) -> None:
-        self.opened.append((connection.number, sequence, channel))
+    def _note(self, _: Market, channel: str, sent: Sent) -> None:
+        self.opened.append((sent.connection, sent.sequence, channel))
 
     def ask(self, channel: str, *products: str, kind: str = "subscribe") -> list[dict[str, Any]]:
         self.dialect.request(
@@ -42,7 +42,8 @@ class Stage:
         return [json.loads(message) for message in received(self.connection)]
 
     def play(self) -> list[list[tuple[int, int | None]]]:
-        return [self.dialect.emit(self.market, self.market.apply(event)) for event in self.tape.events()]
+        told = [self.dialect.emit(self.market, self.market.apply(event)) for event in self.tape.events()]
+        return [[(sent.connection, sent.sequence) for sent in each] for each in told]
 
 
 @pytest.fixture

@@ -257,6 +257,6 @@ def test_the_truth_is_written_by_the_time_the_playback_has_ended(tmp_path: Path)
             await _control(session, cmd="start")
             await until(server.ended)
             kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
-            assert sorted(kinds) == ["book"] * 5 + ["trade"] * 3
+            assert sorted(kinds) == ["book"] * 5 + ["opening"] * 2 + ["trade"] * 3
 
     drive(work)

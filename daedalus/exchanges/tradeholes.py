@@ -45,6 +45,7 @@ class TradeHoles:
 
     def __init__(self) -> None:
         """Begin without a trade."""
+        self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
         self._phantoms: dict[str, int] = {}
         self._open: dict[str, Request] = {}
@@ -52,21 +53,29 @@ class TradeHoles:
 
     def clear(self) -> None:
         """Forget the connection: its last ids and its requests."""
+        self._first.clear()
         self._last.clear()
         self._open.clear()
 
-    def seen(self, symbol: str, trade_id: str) -> Hole | None:
-        """Take the id of a trade, in the order of arrival; return the hole before it, if there is one."""
+    def seen(self, symbol: str, trade_id: str, count: int = 1) -> Hole | None:
+        """Take the id of a trade, in the order of arrival; return the hole before it, if there is one.
+
+        Args:
+            symbol: whose trade.
+            trade_id: the exchange's.
+            count: how many trades the exchange folded into it, the last of which has this id.
+        """
         number = _number(trade_id)
         if number is None:
             return None
-        last = self._last.get(symbol)
+        first, last = number - count + 1, self._last.get(symbol)
         if last is not None and number <= last:
             return None  # late, or told twice
         self._last[symbol] = number
-        if last is None or number == last + 1 or self._phantoms.get(symbol, 0) >= _PHANTOMS_MAX:
+        self._first.setdefault(symbol, first)
+        if last is None or first <= last + 1 or self._phantoms.get(symbol, 0) >= _PHANTOMS_MAX:
             return None
-        return Hole(last, number)
+        return Hole(last, first)
 
     def ask(
         self, symbol: str, after: int | str | None, before: int | None = None, page: int = 1
@@ -86,13 +95,12 @@ class TradeHoles:
         return self._open.pop(key, None)
 
     def wanted(self, request: Request, trade_id: str) -> bool:
-        """Return whether a trade of an answer is one that was asked for."""
+        """Return whether a trade of an answer was asked for, and did not come by this connection."""
         number = _number(trade_id)
         if number is None:
             return True  # the collector knows what it has
-        return (request.after is None or number > request.after) and (
-            request.before is None or number < request.before
-        )
+        before = self._first.get(request.symbol) if request.before is None else request.before
+        return (request.after is None or number > request.after) and (before is None or number < before)
 
     def reached(self, request: Request, oldest: str | None) -> bool:
         """Return whether an answer that reaches back to `oldest` needs none before it."""

@@ -43,6 +43,7 @@ class Sealing:
         self._idle = asyncio.Event()
         self._idle.set()
         self._hurry = asyncio.Event()
+        self._finishing = False
         self._child: asyncio.subprocess.Process | None = None
         self._log = get_logger()
 
@@ -50,6 +51,10 @@ class Sealing:
         """Say that a journal was closed."""
         self._idle.clear()
         self._wanted.set()
+
+    def retry(self) -> None:
+        """Say that what made it fail may have passed: a pause ends now."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Seal whenever wanted, for ever. For the actor to spawn."""
@@ -69,6 +74,7 @@ class Sealing:
         """Wait until nothing is left to be sealed. After failures it is tried again without much delay."""
         if self._waiting():
             self.want()
+        self._finishing = True
         self._hurry.set()
         await self._idle.wait()
 
@@ -81,9 +87,10 @@ class Sealing:
             await child.wait()
 
     async def _pause(self, delay_s: float) -> None:
-        if self._hurry.is_set():
+        if self._finishing:
             await asyncio.sleep(min(delay_s, _RETRY_BASE_S))
             return
+        self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), delay_s)
 

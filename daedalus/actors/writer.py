@@ -10,24 +10,30 @@ and tries again; the link holds up the senders, and the collectors decide what t
 """
 
 import asyncio
+import contextlib
 import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import msgspec
-
 from daedalus.actors import endpoints
+from daedalus.actors.condition import Condition
+from daedalus.actors.diskmarks import DiskMarks
+from daedalus.actors.rotation import WriterSettings, Written, rotation
 from daedalus.actors.sealing import Sealing
 from daedalus.actors.store import Store
+from daedalus.dataset.evict import Evicted, evict
 from daedalus.dataset.layout import Layout
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.journal import Entry
 from daedalus.kernel.link import LinkReceiver
+from daedalus.kernel.notify import Notifier
 from daedalus.kernel.telemetry import get_logger
+from daedalus.kernel.timesync import is_synchronized
 
 __all__ = ["Writer", "WriterSettings", "Written", "rotation"]
 
@@ -37,52 +43,9 @@ _HOLD = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}  # ma
 _RETRY_S = 1.0
 _LOCK_WAIT_S = 3.0  # a writer of a dead supervisor leaves within this
 _LOCK_RETRY_S = 0.05
-_HOUR_S = 3600
+_SPACE_S = 5.0  # between two looks at the free space
+_CLOCK_S = 1.0  # … at the clock: nothing says when it becomes synchronised
 _DURATIONS = 512  # commits over which p50 and p99 are taken
-
-
-class WriterSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one writer is told; the keys of `[writer]`, and where it lives."""
-
-    channel: str
-    data: str  # absolute path of the data directory
-    runtime: str  # absolute path of the runtime directory
-    raw_format: str = "parquet"  # parquet | ndjson
-    commit_ms: float = 100
-    commit_records: int = 1000
-    segment_max_mb: float = 50  # MiB of journal on disk
-    max_segment_age_s: float = 900
-    idle_seal_s: float = 60
-    rollover_grace_s: float = 2  # after the UTC hour
-    compression: str = "zstd"
-    compression_level: int = 3
-    row_group_rows: int = 8192
-
-
-class Written(msgspec.Struct, frozen=True):
-    """What rotation is decided by: the journal as it stands."""
-
-    bytes: int
-    first_wall_s: float  # wall clock at its first commit
-    first_mono_s: float  # monotonic clock at its first commit
-    last_mono_s: float  # … at its last
-
-
-def rotation(settings: WriterSettings, written: Written, wall_s: float, mono_s: float) -> tuple[str, float]:
-    """Decide when a journal with records in it has to be closed, and why.
-
-    Returns:
-        (reason, seconds from now; 0 or less: now) of what comes first.
-    """
-    hour_ends = (written.first_wall_s // _HOUR_S + 1) * _HOUR_S + settings.rollover_grace_s
-    due = [
-        ("hour", hour_ends - wall_s),
-        ("age", written.first_mono_s + settings.max_segment_age_s - mono_s),
-        ("idle", written.last_mono_s + settings.idle_seal_s - mono_s),
-    ]
-    if written.bytes >= settings.segment_max_mb * (1 << 20):
-        due.append(("size", 0.0))
-    return min(due, key=lambda item: item[1])
 
 
 class Writer(Actor):
@@ -101,7 +64,11 @@ class Writer(Actor):
         self._written: Written | None = None  # None: no record in the journal yet
         self._rotate_at: asyncio.TimerHandle | None = None
         self._disk = asyncio.Lock()  # one at a time: commits and rotations
-        self._stalled = ""
+        self._notifier = Notifier()
+        self._condition = Condition(settings.channel, self._notifier.status)
+        self._marks = DiskMarks(settings.warn_pct, settings.evict_pct, settings.stop_pct)
+        self._evicted = Evicted(0, 0)
+        self._sure = asyncio.Event()  # of the clock, or tired of waiting: what is closed may be sealed
         self._durations_ms: deque[float] = deque(maxlen=_DURATIONS)
         self._bytes = 0
         self._log = get_logger()
@@ -118,31 +85,27 @@ class Writer(Actor):
             ],
             lambda: len(self._store.closed()),
         )
-        await self._own()
+        self.spawn(self._watch_space())
         try:
+            await self._own()
             self._store.open()  # on the loop: nothing else is to be done yet, and a thread costs a wake-up
         except OSError as error:
             if error.errno not in _HOLD:
                 raise self._unwritable(error) from error
-            self._hold(error)
+            self._condition.refused("open", error)
             self.spawn(self._begin_later())
             return
         await self._begin()
 
     async def _own(self) -> None:
         deadline = self._loop.time() + _LOCK_WAIT_S
-        try:
-            while not self._store.lock():
-                if self._loop.time() > deadline:
-                    raise FatalError(
-                        f"cannot write {self._store.directory}: another writer has it "
-                        f"(waited {_LOCK_WAIT_S:g} s for its lock)"
-                    )
-                await asyncio.sleep(_LOCK_RETRY_S)
-        except OSError as error:
-            if error.errno in _HOLD:
-                raise
-            raise self._unwritable(error) from error
+        while not self._store.lock():
+            if self._loop.time() > deadline:
+                raise FatalError(
+                    f"cannot write {self._store.directory}: another writer has it "
+                    f"(waited {_LOCK_WAIT_S:g} s for its lock)"
+                )
+            await asyncio.sleep(_LOCK_RETRY_S)
 
     def _unwritable(self, error: OSError) -> FatalError:
         return FatalError(
@@ -160,10 +123,7 @@ class Writer(Actor):
         )
         await self._receiver.start()
         self.spawn(self._receiver.failed())
-        assert self._sealing is not None
-        self.spawn(self._sealing.run())
-        if self._store.closed():
-            self._sealing.want()
+        self.spawn(self._seal())
         self._log.info(
             "writer_started",
             channel=given.channel,
@@ -174,8 +134,40 @@ class Writer(Actor):
         )
 
     async def _begin_later(self) -> None:
-        await self._insist(self._store.open)
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            try:
+                await self._own()
+                self._store.open()
+            except OSError as error:
+                if error.errno not in _HOLD:
+                    raise self._unwritable(error) from error
+                self._condition.refused("open", error)
+            else:
+                break
+        self._condition.done("open")
         await self._begin()
+
+    async def _seal(self) -> None:
+        """Run the sealer, once the clock can be believed or was waited for long enough.
+
+        Records are journaled meanwhile. A machine without a battery clock boots in the past: its hours are
+        no hours, and the first minutes would lie in partitions of another year.
+        """
+        given = self.settings
+        if not is_synchronized() and _uptime_s() < given.clock_wait_s:
+            self._log.warning("clock_awaited", channel=given.channel, clock_wait_s=given.clock_wait_s)
+            while not is_synchronized() and (left_s := given.clock_wait_s - _uptime_s()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._sure.wait(), min(_CLOCK_S, left_s))
+                    break
+            self._log.info("clock_wait_ended", channel=given.channel, synchronized=is_synchronized())
+        self._sure.set()
+        self._look()
+        assert self._sealing is not None
+        if self._store.closed():
+            self._sealing.want()
+        await self._sealing.run()
 
     # Commit
 
@@ -183,7 +175,7 @@ class Writer(Actor):
         async with self._disk:
             began = time.perf_counter()
             before = self._store.journal.bytes
-            await self._insist(lambda: self._store.append(entries))
+            await self._insist("append", lambda: self._store.append(entries))
             self._durations_ms.append((time.perf_counter() - began) * 1000)
             size = self._store.journal.bytes
             self._bytes += size - before
@@ -197,25 +189,47 @@ class Writer(Actor):
         if first is None or size >= self.settings.segment_max_mb * (1 << 20):
             self._look()
 
-    async def _insist(self, work: Callable[[], _T]) -> _T:
+    async def _insist(self, what: str, work: Callable[[], _T]) -> _T:
         """Do blocking work in the journal's thread; while the disk refuses, hold and try again."""
         while True:
             try:
                 result = await self._loop.run_in_executor(self._thread, work)
             except OSError as error:
-                self._hold(error)
+                self._condition.refused(what, error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                if self._stalled:
-                    self._stalled = ""
-                    self._log.info("journal_resumed", channel=self.settings.channel)
+                self._went_through(what)
                 return result
 
-    def _hold(self, error: OSError) -> None:
-        cause = errno.errorcode.get(error.errno or 0, "EIO")
-        if cause != self._stalled:
-            self._stalled = cause
-            self._log.error("journal_stalled", channel=self.settings.channel, error=str(error), cause=cause)
+    def _went_through(self, what: str) -> None:
+        if self._condition.done(what) and self._sealing is not None:
+            self._sealing.retry()
+
+    # Space
+
+    async def _watch_space(self) -> None:
+        """Look at the free space from time to time; make room when it is short."""
+        layout = Layout(data=self.settings.data)
+        while True:
+            with contextlib.suppress(OSError):  # not made yet, or gone: appending says so
+                level = self._space()
+                if level in {"evict", "stop"}:
+                    await self._make_room(layout)
+                    level = self._space()
+                self._condition.space(level, self._marks.free_pct)
+            await asyncio.sleep(_SPACE_S)
+
+    def _space(self) -> str:
+        found = os.statvfs(self.settings.data)
+        return self._marks.level(found.f_bavail, found.f_blocks)
+
+    async def _make_room(self, layout: Layout) -> None:
+        # Not in the journal's thread: commits do not wait for it.
+        gone = await asyncio.to_thread(evict, layout, lambda: self._space() not in {"evict", "stop"})
+        if gone.files:
+            before = self._evicted
+            self._evicted = Evicted(before.files + gone.files, before.bytes + gone.bytes)
+            self._log.warning("bronze_evicted", channel=self.settings.channel, **gone._asdict())
 
     # Rotation
 
@@ -226,7 +240,9 @@ class Writer(Actor):
             self._rotate_at = None
         if self._written is None:
             return
-        reason, left_s = rotation(self.settings, self._written, time.time(), time.monotonic())
+        reason, left_s = rotation(
+            self.settings, self._written, time.time(), time.monotonic(), hourly=self._sure.is_set()
+        )
         if left_s <= 0:
             self.spawn(self._rotate(reason))
         else:
@@ -241,9 +257,10 @@ class Writer(Actor):
             try:
                 closed = await self._loop.run_in_executor(self._thread, self._store.rotate)
             except OSError as error:
-                self._hold(error)
+                self._condition.refused("rotate", error)
                 self._rotate_at = self._loop.call_later(_RETRY_S, self._look)
                 return
+            self._went_through("rotate")
             self._written = None
         self._log.info("journal_closed", journal=closed.name, reason=reason, records=records)
         assert self._sealing is not None
@@ -255,11 +272,12 @@ class Writer(Actor):
         """Commit and acknowledge all that has arrived, close the journal, have everything sealed."""
         if self._receiver is None or self._sealing is None:
             return Drained(0, 0)
+        self._sure.set()
         flushed = await self._receiver.drain()
         async with self._disk:
             if self._rotate_at is not None:
                 self._rotate_at.cancel()
-            await self._insist(self._store.finish)
+            await self._insist("close", self._store.finish)
             self._written = None
         await self._sealing.finish()
         return Drained(self._receiver.pending, flushed)
@@ -274,6 +292,7 @@ class Writer(Actor):
             await self._sealing.kill()
         self._thread.shutdown(wait=True)
         self._store.release()
+        self._notifier.close()
 
     def mailbox(self) -> int:
         """Return the records that are received but not stored."""
@@ -294,5 +313,14 @@ class Writer(Actor):
             "commit_p50_ms": round(durations[len(durations) // 2], 3) if durations else None,
             "commit_p99_ms": round(durations[len(durations) * 99 // 100], 3) if durations else None,
             "journal_bytes": self._bytes,
-            "stalled": self._stalled,
+            "stalled": self._condition.cause,
+            "stalled_s": round(self._condition.stalled_s, 1),
+            "disk_free_pct": None if self._marks.free_pct is None else round(self._marks.free_pct, 2),
+            "evicted": self._evicted.files,
+            "evicted_bytes": self._evicted.bytes,
         }
+
+
+def _uptime_s() -> float:
+    """Return the time since the machine booted, s, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

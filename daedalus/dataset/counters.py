@@ -15,7 +15,7 @@ import msgspec
 from daedalus.dataset.durable import locked, replace
 from daedalus.dataset.layout import Layout, Partition, hive_values, segment_path
 
-__all__ = ["Counters", "claim", "claim_pure", "release"]
+__all__ = ["Counters", "claim", "claim_pure", "overtaken", "release"]
 
 _KEEP_HOURS = 24  # before the newest hour of a stream
 
@@ -81,6 +81,29 @@ def claim(layout: Layout, journal: str, partitions: Iterable[Partition]) -> dict
         given = claim_pure(counters, journal, partitions, lambda partition: _highest(layout, partition))
         replace(path, msgspec.json.format(msgspec.json.encode(counters), indent=1))
     return given
+
+
+def overtaken(layout: Layout, journal: str, partitions: Iterable[Partition]) -> set[Partition]:
+    """Return those of a journal's partitions whose stream had a later hour before this journal.
+
+    Args:
+        layout: the data set.
+        journal: identity of the journal; it has claimed its numbers.
+        partitions: what it holds.
+    """
+    counters = _load(_path(layout))
+    own = counters.claims.get(journal, {})
+    late = set()
+    for partition in partitions:
+        stream = counters.streams.get(partition.stream, Stream())
+        # An hour whose first number this journal has was not there before it.
+        newest = max(
+            (h for h in stream.hours if own.get(f"{partition.stream}@{h}") not in {1, stream.floor + 1}),
+            default=partition.hour,
+        )
+        if newest > partition.hour:
+            late.add(partition)
+    return late
 
 
 def release(layout: Layout, gone: Callable[[str], bool]) -> None:

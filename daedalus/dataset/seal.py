@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from daedalus.dataset import counters
+from daedalus.dataset import counters, dirty
 from daedalus.dataset.durable import locked, publish, remove, replace, sync_directory
 from daedalus.dataset.layout import Layout, segment_path
 from daedalus.dataset.reading import Reading, identity
@@ -36,6 +36,7 @@ __all__ = ["Plan", "Published", "main", "seal", "seal_channel"]
 
 _PR_SET_PDEATHSIG = 1
 _NICE = 10
+_TIMELESS = {"gaps", "instruments"}  # no hour of features is computed from them
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class Published(msgspec.Struct, frozen=True):
     path: str  # below the data directory
     rows: int
     bytes: int
+    late: bool = False  # its hour had ended for its stream: it is marked dirty
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ def seal_channel(
                 summary |= seal(layout, channel, path, options)
             except (OSError, ValueError) as error:
                 summary["error"] = f"cannot seal {path}: {error}"
+                if not path.with_suffix(".plan").exists():
+                    _clear(path)  # on a full disk this is room for the journal
             summary["cpu_s"] = round(time.process_time() - began, 6)
             yield summary
 
@@ -96,6 +100,8 @@ def seal(layout: Layout, channel: str, journal: Path, options: Options) -> dict[
     for segment in plan.segments:
         temporary = journal.with_name(segment.temporary)
         if temporary.exists():
+            if segment.late:
+                dirty.mark(layout, segment.path)
             publish(temporary, Path(layout.data, segment.path))
     remove(journal)
     remove(plan_path)
@@ -106,6 +112,7 @@ def seal(layout: Layout, channel: str, journal: Path, options: Options) -> dict[
         "segments": [{"path": item.path, "rows": item.rows, "bytes": item.bytes} for item in plan.segments],
         "bytes_in": size,
         "bytes_out": sum(segment.bytes for segment in plan.segments),
+        "late_segments": sum(segment.late for segment in plan.segments),
         "gap_rows": plan.gaps,
         "damaged_bytes": plan.damaged_bytes,
     }
@@ -126,12 +133,15 @@ def _prepare(layout: Layout, channel: str, journal: Path, mark: str, options: Op
         pieces = spread(reading, active / journal.stem, name, options)
     sync_directory(active)
     numbers = counters.claim(layout, f"{name}#{mark}", [piece.partition for piece in pieces])
+    late = counters.overtaken(layout, f"{name}#{mark}", numbers)
     suffix = SUFFIX[options.raw_format]
     segments = []
     for piece in pieces:
         final = segment_path(layout, piece.partition, numbers[piece.partition], suffix)
         relative = str(final.relative_to(layout.data))
-        segments.append(Published(piece.path.name, relative, piece.rows, piece.path.stat().st_size))
+        size = piece.path.stat().st_size
+        overdue = (piece.late or piece.partition in late) and piece.partition.channel not in _TIMELESS
+        segments.append(Published(piece.path.name, relative, piece.rows, size, overdue))
     return Plan(mark, segments, reading.gaps, reading.damaged_bytes)
 
 

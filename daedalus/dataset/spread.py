@@ -26,7 +26,7 @@ from daedalus.dataset.segment import (
     sorted_by_time,
     write_ndjson,
 )
-from daedalus.records import Gap, channel_of
+from daedalus.records import Event, Flag, Gap, channel_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,10 +43,12 @@ _CHUNK_BYTES = 4 << 20  # of encoded records; as Python objects they are two to 
 class Piece:
     """One finished file: a partition of the journal."""
 
-    def __init__(self, partition: Partition, path: Path, rows: int) -> None:
+    def __init__(self, partition: Partition, path: Path, rows: int, *, backfilled: bool = False) -> None:
         self.partition = partition
         self.path = path
         self.rows = rows
+        self.backfilled = backfilled
+        self.late = False  # its stream, or with backfilled rows any, had a later hour before
 
 
 class _Part:
@@ -66,6 +68,7 @@ class _Part:
         self._last: int | None = None  # time of the last row in the current run, us
         self._in_order = True
         self._held_last: int | None = None
+        self._backfilled = False
 
     def add(self, found: "pa.RecordBatch") -> None:
         """Take a batch that is sorted in itself."""
@@ -73,6 +76,7 @@ class _Part:
         if self._held_last is not None and times[0].value < self._held_last:
             self._in_order = False
         self._held_last = times[-1].value
+        self._backfilled = self._backfilled or _backfilled(found)
         self._held.append(found)
         self.rows += found.num_rows
         self.bytes += found.nbytes
@@ -125,11 +129,21 @@ class _Part:
         found = row_count(path)
         if found != self.written:
             raise OSError(f"cannot seal {path}: {found} rows read back, {self.written} were written")
-        return Piece(self.partition, path, self.written)
+        return Piece(self.partition, path, self.written, backfilled=self._backfilled)
 
     def drop(self) -> None:
         """Forget what is held; nothing was written."""
         self._held = []
+
+
+def _backfilled(found: "pa.RecordBatch") -> bool:
+    """Whether one of the rows did not arrive live."""
+    import pyarrow.compute as pc
+
+    if "flags" not in found.schema.names:
+        return False
+    bits = pc.bit_wise_and(found.column("flags"), int(Flag.BACKFILLED))
+    return bool(pc.max(bits).as_py())
 
 
 def spread(read: Callable[[], Feed], stem: Path, journal: str, options: Options) -> list[Piece]:
@@ -152,10 +166,14 @@ def spread(read: Callable[[], Feed], stem: Path, journal: str, options: Options)
         metadata = file_metadata(partition.channel, journal)
         return _Part(partition, stem.with_name(f"{stem.name}~{next(made):05d}"), options, metadata)
 
+    overtaken: set[Partition] = set()
     while late is None or late:
-        parts, late = _pass(read(), finished, late, part_of, options)
+        parts, late = _pass(read(), finished, late, part_of, options, overtaken)
         for partition in sorted(parts):
             finished[partition] = parts.pop(partition).finish()
+    newest = max((partition.hour for partition in finished), default=0)
+    for partition, piece in finished.items():
+        piece.late = partition in overtaken or (piece.backfilled and partition.hour < newest)
     return [finished[partition] for partition in sorted(finished)]
 
 
@@ -165,12 +183,22 @@ def _pass(
     wanted: set[Partition] | None,
     part_of: Callable[[Partition], _Part],
     options: Options,
+    overtaken: set[Partition],
 ) -> tuple[dict[Partition, _Part], set[Partition]]:
-    """One pass over the journal: the partitions it had room for, and those it put off."""
+    """One pass over the journal: the partitions it had room for, and those it put off.
+
+    Hours in which a stream has rows after a later hour are added to `overtaken`.
+    """
     parts: dict[Partition, _Part] = {}
     late: set[Partition] = set()
+    newest: dict[str, int] = {}
     for groups in _chunks(feed, options):
         for partition, records in groups:
+            stream = partition.stream
+            if partition.hour < newest.setdefault(stream, partition.hour):
+                overtaken.add(partition)
+            else:
+                newest[stream] = partition.hour
             if partition in late or partition in finished or not (wanted is None or partition in wanted):
                 continue
             part = parts.get(partition)
@@ -201,8 +229,11 @@ def _chunks(feed: Feed, options: Options) -> Iterator[list[tuple[Partition, list
     rows = size = 0
     for source, records, nbytes in feed:
         for record in records:
-            at = record.started_at if type(record) is Gap else record.ts_recv
-            groups[source, type(record), record.exchange, record.symbol, at // HOUR_NS].append(record)
+            kind: type | str = type(record)
+            if kind is Event:
+                kind = record.channel
+            at = record.started_at if kind is Gap else record.ts_recv
+            groups[source, kind, record.exchange, record.symbol, at // HOUR_NS].append(record)
         rows += len(records)
         size += nbytes
         if rows >= options.chunk_rows or size >= _CHUNK_BYTES:

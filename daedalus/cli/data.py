@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 # name -> module, which exports `command`, and the line that `--help` shows without importing it
 _COMMANDS = {
+    "coverage": ("daedalus.cli.coverage", "What was observed of a stream, and why not the rest."),
     "query": ("daedalus.cli.query", "Ask the stored data in SQL."),
     "simulate": ("daedalus.cli.simulate", "Be an exchange on loopback: recordings or a model."),
     "subscribe": ("daedalus.cli.subscribe", "Print live rows of features."),

@@ -21,7 +21,7 @@ from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
 from daedalus.records import sanitise
 
-__all__ = ["Entry", "Registry", "market_of"]
+__all__ = ["Entry", "Registry", "market_of", "names_of"]
 
 VERSION = 1
 
@@ -62,6 +62,25 @@ def market_of(symbol_raw: str) -> dict[str, str | None]:
     if found["settle"]:
         kind = "swap" if not found["expiry"] else "option" if found["option"] else "future"
     return {"type": kind, "base": found["base"], "quote": found["quote"], "settle": found["settle"]}
+
+
+def names_of(layout: Layout, exchange: str, symbol: str) -> tuple[str, list[str]]:
+    """Return what an exchange is called on disk, and every name that rows of a symbol lie under.
+
+    Args:
+        layout: of the data set.
+        exchange: the name of its table.
+        symbol: as configured, or as it is called on disk.
+
+    Raises:
+        ValueError: a name that nothing can have.
+        FatalError: a later version of Daedalus wrote the registry.
+    """
+    place = sanitise(exchange)
+    entry = Registry.load(layout)._file.exchanges.get(place, {}).get(symbol)  # noqa: SLF001 - of this module
+    if entry is None:
+        return place, [sanitise(symbol)]
+    return place, [entry.symbol, *entry.former]
 
 
 class Registry:

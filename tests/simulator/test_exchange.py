@@ -1,77 +1,18 @@
 """The exchanges put together, without sockets: when playback begins, and what the truth log says."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daedalus.kernel.clock import ManualClock
 from daedalus.kernel.errors import ConfigError
 from daedalus.simulator import binance_rest
 from daedalus.simulator.exchange import SETTLE_NS, SNAPSHOT_NS, Exchange
-from daedalus.simulator.hub import Connection
 from daedalus.simulator.sources import Settings
-from tests.simulator.makings import Follower, binance_lines, coinbase_lines, received, truth_lines, write
-
-DEPTH, TRADES = "btcusdt@depth@100ms", "btcusdt@trade"
-
-
-class Stage:
-    """An exchange of two small recordings and a clock in the hand."""
-
-    def __init__(self, tmp_path: Path, **more: Any) -> None:
-        self.truth = tmp_path / "truth.jsonl"
-        self.clock = ManualClock()
-        settings = {
-            "recordings": (
-                f"{write(tmp_path / 'b', binance_lines())}:BTC/USDT",
-                f"{write(tmp_path / 'c', coinbase_lines())}:SKL/USD",
-            ),
-            "truth": str(self.truth),
-        }
-        self.exchange = Exchange(Settings(**{**settings, **more}), self.clock)
-
-    def binance(self, *streams: str) -> Connection:
-        connection = self.exchange.hub.connect("binance", combined=True)
-        request = {"method": "SUBSCRIBE", "params": streams, "id": 1}
-        self.exchange.binance.request(connection, json.dumps(request))
-        received(connection)
-        return connection
-
-    def coinbase(self, *channels: str) -> Connection:
-        connection = self.exchange.hub.connect("coinbase")
-        for channel in channels:
-            request = {"type": "subscribe", "channel": channel, "product_ids": ["SKL-USD"]}
-            self.exchange.coinbase.request(connection, json.dumps(request))
-        return connection
-
-    def wait(self, seconds: float) -> str:
-        """Let time go by; return the state then."""
-        self.exchange.consider_start()
-        self.clock.advance(seconds)
-        self.exchange.consider_start()
-        return str(self.exchange.playhead.state)
-
-    def play(self, seconds: float = 3.0) -> None:
-        for _ in range(round(seconds * 10)):
-            self.exchange.play()
-            self.clock.advance(0.1)
-            self.exchange.playhead.due_ns()
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    made: list[Stage] = []
-
-    def one(**more: Any) -> Stage:
-        made.append(Stage(tmp_path, **more))
-        return made[-1]
-
-    yield one
-    for stage in made:
-        stage.exchange.truth.close()
+from tests.simulator.makings import Follower, binance_lines, received, truth_lines, write
+from tests.simulator.stage import DEPTH, TRADES, Stage
 
 
 def test_a_recording_begins_a_second_after_every_symbol_has_a_listener(make: Callable[..., Stage]) -> None:

@@ -55,6 +55,8 @@ def test_it_prints_its_addresses_and_leaves_at_ctrl_c(short_tmp: Path) -> None:
         (["--model", "--symbols", "btcusdt"], "cannot use the symbol 'btcusdt'"),
         (["--model", "--symbols", "A/B", "--speed", "0"], "speed 0 is not above 0"),
         (["--model", "--symbols", "A/B", "--port", "notaport"], "not a valid integer"),
+        (["--model", "--symbols", "A/B", "--faults", "/nowhere/f"], "cannot read the faults /nowhere/f"),
+        (["--model", "--symbols", "A/B", "--faults", "seed=x"], "cannot use 'seed=x' of the faults"),
         (["--model", "--symbols", "A/B", "--truth", "/nowhere/t"], "cannot write the truth log /nowhere/t"),
     ],
 )
@@ -64,6 +66,12 @@ def test_bad_input_is_one_clear_message_and_exit_2(args: list[str], words: str) 
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_truth_log_that_cannot_be_written_is_one_clear_message_and_exit_1() -> None:
+    done = _run("--model", "--symbols", "A/B", "--rate", "200", "--truth", "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "daedalus simulate: cannot write the truth log /dev/full: No space left on device\n"
 
 
 def test_a_port_in_use_is_one_clear_message_and_exit_2() -> None:
@@ -97,6 +105,9 @@ def test_help_teaches() -> None:
         "--truth",
         "/ctl",
         "on-subscribe",
+        "stale_snapshot",
+        "handshake_refused",
+        "seed=N",
         "Exit codes",
     ):
         assert word in done.stdout

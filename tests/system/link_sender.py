@@ -1,9 +1,10 @@
 """A sending process for the kill tests: a stand-in for a collector, numbering what its spool accepted.
 
-    python link_sender.py RUNTIME RATE
+    python link_sender.py RUNTIME RATE [SESSION]
 
 Each record carries the number it has in the spool; a restarted sender goes on behind it. Prints
-`ready`, and a line of JSON when everything is acknowledged, after SIGTERM.
+`ready`, and a line of JSON when everything is acknowledged, after SIGTERM. A sender that lost its spool has
+another session, "s2" and so on.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ TICK_S = 0.002
 BASE_NS = 1_700_000_000_000_000_000
 
 
-def trade(number: int) -> bytes:
+def trade(number: int, session: str = "s1") -> bytes:
     """Return the record that stands at `number` in the spool."""
     now = BASE_NS + number * 1000
     return encode(
@@ -41,7 +42,7 @@ def trade(number: int) -> bytes:
             info_json=None,
             symbol_raw="BTC/USDT",
             seq=number,
-            session_id="s1",
+            session_id=session,
             capture_mono_ns=now,
             clock_ok=True,
             exch_seq=None,
@@ -58,7 +59,7 @@ def describe(record: bytes) -> tuple[str, Mark]:
     return made.symbol, Mark(made.ts_recv, made.seq, made.session_id)
 
 
-async def send(runtime: str, rate: int) -> None:
+async def send(runtime: str, rate: int, session: str) -> None:
     """Offer records at `rate` until SIGTERM; a full spool is waited for, so that nothing is shed."""
     spool = Spool.open(endpoints.spool(runtime, "binance", "trades"), 16 << 20)
     link = LinkSender(
@@ -74,9 +75,9 @@ async def send(runtime: str, rate: int) -> None:
     while not ended.is_set():
         while count < rate * (time.monotonic() - began):
             number = spool.next_seq
-            mark = Mark(BASE_NS + number * 1000, number, "s1")
+            mark = Mark(BASE_NS + number * 1000, number, session)
             at = time.perf_counter()
-            if not link.append(trade(number), "BTC-USDT", mark):
+            if not link.append(trade(number, session), "BTC-USDT", mark):
                 break
             worst_ms = max(worst_ms, (time.perf_counter() - at) * 1000)
             count += 1
@@ -90,4 +91,4 @@ async def send(runtime: str, rate: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(send(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(send(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "s1"))

@@ -18,9 +18,10 @@ Seam = tuple[str, Mark, Mark]
 SHARES = {"orderbook": 6, "depth": 6, "trades": 3, "ticker": 1, "frames": 6}
 """How the collector's spool is divided among the channels it collects; any other channel has a share of 1."""
 
-# A channel begins to shed at the first fill and stops below the second. Books leave room for what is rarer.
-_SHED_AT = {"orderbook": 0.9}
-_ROOM_AT = {"orderbook": 0.75}
+# A channel begins to shed at the first fill and stops below the second: raw messages first, which only repeat
+# what the others say, then books, which leave room for what is rarer; all others take the last byte.
+_SHED_AT = {"frames": 0.5, "orderbook": 0.9, "depth": 0.9}
+_ROOM_AT = {"frames": 0.25, "orderbook": 0.75, "depth": 0.75}
 _ROOM_DEFAULT = 0.9
 _LOOK_EVERY = 64  # rows between two looks at the fill, which costs 1 µs
 _OWED_MAX = 10_000  # gap rows that wait for room; beyond it the oldest is dropped, counted and told
@@ -87,6 +88,7 @@ class Outlet:
         self._seams: list[Seam] = []
         self._on_welcome = on_welcome
         self.shedding = False
+        self.held = False  # nothing is taken: the disk is full
         self.owed: deque[tuple[Gap, Mark]] = deque()
         self.owed_dropped = 0  # gap rows
         self._looks = 0
@@ -110,6 +112,8 @@ class Outlet:
 
     def has_room(self) -> bool:
         """Return whether the next row may be stored: the policy, with some inertia."""
+        if self.held:
+            return False
         if self.shedding:
             self.shedding = self.spool.fill > self._room_at
         else:

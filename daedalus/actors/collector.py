@@ -1,52 +1,54 @@
 """The collector: one exchange, from its sockets to spools, links and the live topics.
 
-    adapter ─▶ capture time ─▶ number ─▶ encode once ─▶ spool and link ─▶ PUB
-                                            └─ no room: shed, count, gap row when it ends
+    adapter ─▶ intake (capture time, number, encode) ─▶ spool and link ─▶ PUB
+                  └─ no room, no disk: shed, count, gap row when it ends
 
-The rules are elsewhere and pure: what a message means in `exchanges`, numbers and holes in `session`, the
-replay index in `replay`. This file performs.
+What a message means is decided in `exchanges`, what becomes of it in `intake` and the pure rules below that.
+This file is the life of the process: what is opened, watched and closed, and when it makes way for another.
 """
 
 import asyncio
-import secrets
+import os
+import signal
 import time
-from collections.abc import Sequence
 from functools import partial
 
 from daedalus.actors import endpoints
-from daedalus.actors.channel import SHARES, Outlet, Seam
-from daedalus.actors.clocksync import synchronised
-from daedalus.actors.replay import ReplayIndex
-from daedalus.actors.session import Session, StreamState
-from daedalus.actors.sidewatch import SideWatch
-from daedalus.actors.sources import CollectorSettings, check, make_adapter, sanitised
-from daedalus.exchanges.adapter import Control, Fact, Fault, InstrumentFact, Now, Stream, stream_of
+from daedalus.actors.channel import SHARES, Outlet
+from daedalus.actors.diskmarks import DiskMarks
+from daedalus.actors.intake import ALL_FRAMES, Intake
+from daedalus.actors.recycling import SAMPLE_S, Limits, Recycling, anonymous_bytes
+from daedalus.actors.sources import CollectorSettings, check, claim_names, make_adapter, names_of, sanitised
+from daedalus.actors.standing import standing
+from daedalus.actors.tradefile import TradeFile
+from daedalus.exchanges.adapter import Stream
 from daedalus.kernel.actor import Actor, Context, Drained
-from daedalus.kernel.clock import CaptureClock, SystemClock
-from daedalus.kernel.journal import Mark
+from daedalus.kernel.clock import SystemClock
+from daedalus.kernel.errors import EXIT_RECYCLE
 from daedalus.kernel.telemetry import get_logger
+from daedalus.kernel.timesync import is_synchronized
 from daedalus.kernel.topic import Answers, Publisher
-from daedalus.records import Gap, Trade, decode, encode, sanitise
-from daedalus.wire import KIND_OF_CHANNEL, topic
+from daedalus.records import FRAMES, Gap, Trade, decode
 
 __all__ = ["Collector"]
 
 WELCOME_WAIT_S = 2.0  # a writer that is there answers within milliseconds
-CLOCK_STEP_NS = 250_000_000
 TICK_S = 1.0
-CLOCK_EVERY = 5  # ticks between two looks at the synchronisation
+LOOK_EVERY = 5  # ticks between two looks at the synchronisation of the clock, and at the disk
+SAVE_EVERY = 60  # ticks between two savings of the memory of trades
 DRAIN_MARGIN_S = 0.2
-_SEED_ROWS = 20_000  # trades of earlier processes whose ids are remembered
+_SEED_ROWS = 20_000  # trades of earlier processes that are looked through
+_SEED_BATCH = 256
 
 
 class Collector(Actor):
-    """One exchange. It is the adapters' `Sink`."""
+    """One exchange."""
 
     Settings = CollectorSettings
     settings: CollectorSettings
 
     def __init__(self, settings: CollectorSettings, context: Context) -> None:
-        """Check the settings and make the adapter; no sockets yet.
+        """Check the settings; no sockets yet.
 
         Raises:
             FatalError: the configuration cannot be served.
@@ -54,49 +56,51 @@ class Collector(Actor):
         super().__init__(settings, context)
         self._exchange = sanitised(settings.exchange)
         check(settings)
-        self._clock = CaptureClock(SystemClock())
         streams = [
             Stream(symbol, channel) for channel, names in settings.channels.items() for symbol in names
         ]
-        self._session = Session(self._exchange, streams, _session_id(), self.capture().ts_recv)
-        self._session.clock_ok = synchronised()
-        self._topics = {
-            key: topic(KIND_OF_CHANNEL.get(key.channel, key.channel), self._exchange, key.symbol)
-            for key in streams
-        }
-        self._gap_topics = {sanitise(key.symbol): topic("gap", self._exchange, key.symbol) for key in streams}
+        if settings.raw_capture == "frames":
+            streams.append(ALL_FRAMES)
+        self.intake = Intake(self._exchange, streams, SystemClock(), names_of(settings))
+        self._session = self.intake.session
+        self._session.clock_ok = is_synchronized()
+        self._trades = TradeFile(settings.data, self._exchange, self._session.trades)
+        self._marks = DiskMarks(settings.warn_pct, settings.evict_pct, settings.stop_pct)
+        self._disk = "ok"
+        limits = Limits(
+            after_h=settings.recycle_after_h,
+            mb_per_h=settings.recycle_mb_per_h,
+            soft_bytes=settings.memory_soft,
+        )
+        self._recycling = Recycling(limits, self._exchange)
+        self._began = time.monotonic()
         self._outlets: dict[str, Outlet] = {}
         self._welcomed: dict[str, asyncio.Event] = {}
-        self._publisher: Publisher | None = None
         self._replay: Answers | None = None
-        self._sides = SideWatch()
-        self._closing = False
         self._ticks = 0
 
     # -- life, in order
 
     async def start(self) -> None:
-        """Open spools, links and topics, and begin to collect. The exchange need not answer for that."""
+        """Open spools, links and topics, and begin to collect. The exchange need not answer for that.
+
+        Raises:
+            FatalError: a symbol's name on disk is taken by another.
+        """
         settings, runtime = self.settings, self.settings.runtime
-        self._adapter = make_adapter(settings, self)
-        shares = sum(SHARES.get(channel, 1) for channel in settings.channels)
-        for channel in settings.channels:
-            self._welcomed[channel] = asyncio.Event()
-            self._outlets[channel] = Outlet(
-                channel,
-                exchange=self._exchange,
-                source=self._adapter.source,
-                runtime=runtime,
-                spool_bytes=int(settings.spool_mb * (1 << 20) * SHARES.get(channel, 1) / shares),
-                batch=(settings.batch_records, settings.batch_ms),
-                on_welcome=partial(self._on_welcome, channel),
-            )
-        self._index = ReplayIndex({channel: outlet.spool for channel, outlet in self._outlets.items()})
-        self._publisher = Publisher(bind_to=endpoints.pub(runtime, self._exchange))
-        self._replay = Answers([endpoints.replay(runtime, self._exchange)], self._index.answer)
+        claim_names(settings)
+        self._trades.load()
+        self._adapter = make_adapter(settings, self.intake)
+        self.intake.snapshots = getattr(self._adapter, "snapshots", tuple)
+        self._open_outlets()
+        publisher = Publisher(bind_to=endpoints.pub(runtime, self._exchange))
+        self.intake.open(self._outlets, publisher)
+        self._replay = Answers([endpoints.replay(runtime, self._exchange)], self.intake.index.answer)
         self._remember_trades()
+        self._look_at_disk()
         for outlet in self._outlets.values():
             await outlet.link.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._recycle, "asked to")
         get_logger().info(
             "collector_started",
             exchange=self._exchange,
@@ -108,27 +112,57 @@ class Collector(Actor):
         self.spawn(self._collect())
         self.spawn(self._tick())
 
+    def _open_outlets(self) -> None:
+        settings = self.settings
+        channels = list(dict.fromkeys(key.channel for key in self._session.streams))
+        shares = sum(SHARES.get(channel, 1) for channel in channels)
+        for channel in channels:
+            self._welcomed[channel] = asyncio.Event()
+            self._outlets[channel] = Outlet(
+                channel,
+                exchange=self._exchange,
+                source=self._adapter.source,
+                runtime=settings.runtime,
+                spool_bytes=int(settings.spool_mb * (1 << 20) * SHARES.get(channel, 1) / shares),
+                batch=(settings.batch_records, settings.batch_ms),
+                on_welcome=partial(self._on_welcome, channel),
+            )
+
     async def _collect(self) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in self._welcomed.values()]
+        # raw messages have a writer of their own that says nothing of the others
+        waits = [
+            asyncio.ensure_future(event.wait()) for name, event in self._welcomed.items() if name != FRAMES
+        ]
         _, late = await asyncio.wait(waits, timeout=WELCOME_WAIT_S)
         for wait in late:
             wait.cancel()
+        self._session.asked_at = self.intake.capture().ts_recv
         await self._adapter.run()
+
+    def _on_welcome(self, channel: str, marks: dict, seams: list) -> None:  # type: ignore[type-arg]
+        self.intake.welcomed(channel, marks, seams)
+        self._welcomed[channel].set()
 
     async def drain(self) -> Drained:
         """Close the exchange's sockets, write the gaps that are open, wait for acknowledgements."""
-        self._closing = True
         before = sum(outlet.spool.acked for outlet in self._outlets.values())
-        await self._adapter.close()
-        now = self.capture()
-        for gap in self._session.ended(now):
-            self._store_gap(gap)
+        await self._leave()
         deadline = time.monotonic() + max(self.context.drain_s - DRAIN_MARGIN_S, 0.1)
         await self._drain_links(deadline)
-        if self._settle():  # the links made room for gap rows that had none
+        if self.intake.settle():  # the links made room for gap rows that had none
             await self._drain_links(deadline)
         flushed = sum(outlet.spool.acked for outlet in self._outlets.values()) - before
         return Drained(self.mailbox(), flushed)
+
+    async def _leave(self) -> None:
+        """Stop the intake, once. What is sent from now on is not read, and the last gap rows say so."""
+        if self.intake.closing or not hasattr(self, "_adapter"):
+            return
+        self.intake.closing = True
+        await self._adapter.close()
+        self.intake.end()
+        self._note_lags()
+        self._trades.save(self.intake.capture().ts_recv)
 
     async def _drain_links(self, deadline: float) -> None:
         drains = [asyncio.ensure_future(outlet.link.drain()) for outlet in self._outlets.values()]
@@ -140,10 +174,9 @@ class Collector(Actor):
 
     async def stop(self) -> None:
         """Close what start opened."""
-        if not self._closing and hasattr(self, "_adapter"):
-            self._closing = True
-            await self._adapter.close()
-        for part in (self._replay, self._publisher, *self._outlets.values()):
+        if self.intake.publisher is not None:
+            await self._leave()
+        for part in (self._replay, self.intake.publisher, *self._outlets.values()):
             if part is not None:
                 part.close()
 
@@ -151,162 +184,120 @@ class Collector(Actor):
         """Return how many records no writer has acknowledged."""
         return sum(outlet.link.unacknowledged for outlet in self._outlets.values())
 
-    # -- the sink
-
-    def capture(self) -> Now:
-        """Return the capture time of the message in hand."""
-        ts_recv, mono_ns = self._clock.now()
-        return Now(ts_recv, mono_ns, time.time_ns() // 1_000_000)
-
-    def take(self, now: Now, items: Sequence[Fact | Control]) -> None:
-        """Store and publish what one raw message said."""
-        session = self._session
-        for item in items:
-            if isinstance(item, Control):
-                for key in item.streams:
-                    # a book's gap ends at its first usable snapshot, every other at the acknowledgement
-                    if item.kind == "subscribed" and key.channel != "orderbook":
-                        self._found(key, now)
-                continue
-            state = session.streams.get(stream_of(item))
-            if state is not None and not session.is_duplicate(item):
-                self._take_fact(state, item, now)
-
-    def _take_fact(self, state: StreamState, fact: Fact, now: Now) -> None:
-        session, outlet = self._session, self._outlets[state.channel]
-        if not outlet.has_room():
-            session.shed_row(state)
-            return
-        if state.shed_since is not None:
-            self._store_gap(session.room(state.key, now))
-        if state.hole is not None or state.last_at is None:
-            self._found(state.key, now)
-        row = session.row(state, fact, now)
-        data = encode(row)
-        if not outlet.store(data, state.symbol, Mark(row.ts_recv, row.seq, row.session_id)):
-            session.refused(state)
-            return
-        session.stored(state, row)
-        self._sides.see(fact, row.ts_recv)
-        place = (row.seq, row.ts_recv, outlet.spool.next_seq - 1)
-        self._index.add(state.symbol, state.channel, place, row.session_id)
-        assert self._publisher is not None
-        self._publisher.publish((self._topics[state.key], data))
-
-    def instruments(self, facts: Sequence[InstrumentFact]) -> None:
-        """Take what the exchange says of its markets."""
-
-    def frame(self, now: Now, connection: int, payload: bytes | memoryview, *, text: bool) -> None:
-        """Take a raw message word for word."""
-
-    def last_trade(self, symbol: str) -> str | None:
-        """Return the id of the last trade stored of a symbol."""
-        return self._session.last_trade(symbol)
-
-    def lost(self, fault: Fault, since: int | None) -> None:
-        """Open the gaps of a fault."""
-        if not self._closing:
-            self._session.lost(fault, since, self.capture())
-
-    def _found(self, key: Stream, now: Now) -> None:
-        self._store_gap(self._session.found(key, now))
-
-    def _store_gap(self, gap: Gap | None, mark: Mark | None = None) -> None:
-        if gap is None:
-            return
-        state = next(
-            s for s in self._session.streams.values() if (s.symbol, s.channel) == (gap.symbol, gap.channel)
-        )
-        if mark is None:
-            mark = Mark(gap.ended_at, state.stored_seq or 0, gap.session_id)
-        data = self._outlets[gap.channel].store_gap(gap, mark)
-        get_logger().info(
-            "gap_recorded",
-            symbol=gap.symbol,
-            channel=gap.channel,
-            reason=gap.reason,
-            length_s=round((gap.ended_at - gap.started_at) / 1e9, 3),
-            detail=gap.detail,
-        )
-        if data is not None:
-            self._publish_gap(gap, data)
-
-    def _settle(self) -> int:
-        """Store and publish gap rows that are owed, as far as there is room; return how many."""
-        count = 0
-        for outlet in self._outlets.values():
-            for gap, data in outlet.settle():
-                self._publish_gap(gap, data)
-                count += 1
-        return count
-
-    def _publish_gap(self, gap: Gap, data: bytes) -> None:
-        if self._publisher is not None:
-            self._publisher.publish((self._gap_topics[gap.symbol], data))
-
-    # -- what came before, and what time does
-
-    def _on_welcome(self, channel: str, marks: dict[str, Mark], seams: list[Seam]) -> None:
-        for gap in self._session.restarted(channel, marks, self.capture(), seams):
-            # the writer keeps the last mark: it must not fall behind the rows that are there already
-            self._store_gap(gap, self._session.mark(gap))
-        self._welcomed[channel].set()
+    # -- what came before
 
     def _remember_trades(self) -> None:
         if "trades" not in self._outlets:
             return
-        spool = self._outlets["trades"].spool
+        memory, spool = self._session.trades, self._outlets["trades"].spool
+        seen: set[str] = set()
         at = max(spool.oldest(), spool.next_seq - _SEED_ROWS)
-        while records := spool.read(at, 1024):
-            rows = (decode(record) for record in records)
-            self._session.remember_trades((r.symbol, r.trade_id) for r in rows if isinstance(r, Trade))
+        while records := spool.read(at, _SEED_BATCH):
+            rows = [decode(record) for record in records]
+            memory.remember(row for row in rows if isinstance(row, Trade))
+            for row in rows:
+                seen.add(row.symbol)
+                if isinstance(row, Gap):
+                    memory.remember_until(row.symbol, row.ended_at)
             at += len(records)
+        memory.doubt(self._session.started_at, seen)
+
+    # -- what time does
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._ticks += 1
-            if self._ticks % CLOCK_EVERY == 0:
-                self._session.clock_ok = synchronised()
-            drift_ns = self._clock.drift_ns()
-            if abs(drift_ns) > CLOCK_STEP_NS:
-                self._clock = CaptureClock(SystemClock())
-                self._session.stepped(_session_id(), self.capture())
-                get_logger().warning(
-                    "clock_stepped", step_s=round(drift_ns / 1e9, 3), session_id=self._session.session_id
-                )
-            for symbol, agreement in self._sides.suspects():
+            self.intake.check_clock()
+            if self._ticks % LOOK_EVERY == 0:
+                self._session.clock_ok = is_synchronized()
+                self._look_at_disk()
+            if self._ticks % int(SAMPLE_S / TICK_S) == 0:
+                why = self._recycling.sample(time.monotonic() - self._began, anonymous_bytes())
+                if why is not None:
+                    self._recycle(why)
+            for symbol, agreement in self.intake.sides.suspects():
                 get_logger().warning("sides_doubted", symbol=symbol, agreement=round(agreement, 3))
-            self._settle()
+            self.intake.look()
+            if self._ticks % SAVE_EVERY == 0:
+                self._note_lags()
+                await self._trades.save_later(self.intake.capture().ts_recv)
+
+    def _note_lags(self) -> None:
+        for state in self._session.streams.values():
+            if state.channel == "trades":
+                self._session.trades.of[state.key.symbol].note_lag(state.lags_ns)
+
+    def _recycle(self, why: str) -> None:
+        """Make way for a fresh process, which the supervisor starts at once and uncounted."""
+        get_logger().warning("collector_recycled", exchange=self._exchange, why=why)
+        self.leave(EXIT_RECYCLE)
+
+    def _look_at_disk(self) -> None:
+        """Take no more records below the stop mark; the gap rows say so once there is room again."""
+        if not self.settings.data:
+            return
+        try:
+            found = os.statvfs(self.settings.data)
+        except OSError:
+            return  # a disk that is not there is the writers' to tell
+        before, self._disk = self._disk, self._marks.level(found.f_bavail, found.f_blocks)
+        if (self._disk == "stop") == (before == "stop"):
+            return
+        held = self._disk == "stop"
+        self._session.shed_because = self._of_disk() if held else None
+        for outlet in self._outlets.values():
+            outlet.held = held
+        log, free_pct = get_logger(), round(self._marks.free_pct or 0.0, 2)
+        if held:
+            log.error("intake_held", free_pct=free_pct, stop_pct=self.settings.stop_pct)
+        else:
+            log.warning("intake_resumed", free_pct=free_pct)
+
+    def _of_disk(self) -> str:
+        if self._disk == "ok" or self._marks.free_pct is None:
+            return ""
+        nothing = ": nothing is stored" if self._disk == "stop" else ""
+        return f"disk {self._marks.free_pct:.1f} % free{nothing}"
+
+    # -- what is told
+
+    def status(self) -> str:
+        """Return what is out of the ordinary, in one line."""
+        fills = {channel: outlet.spool.fill for channel, outlet in self._outlets.items()}
+        session = self._session
+        return standing(session.streams.values(), fills, disk=self._of_disk(), clock_ok=session.clock_ok)
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters: of the collector, of each channel, of each stream."""
-        now = self.capture().ts_recv
-        session = self._session
+        now, session, intake = self.intake.capture(), self._session, self.intake
+        states, ids = session.streams.values(), session.trades.of.values()
+        known = [one.missing for one in ids if one.missing is not None]
         out: dict[str, int | float | str | None] = {
             "session_id": session.session_id,
-            "duplicates": session.duplicates,
-            "side_agreement": self._sides.lowest(),
-            "published": self._publisher.sent if self._publisher is not None else 0,
-            "replays_served": self._index.served,
-            "replays_refused": self._index.refused,
+            "received": sum(state.received for state in states),
+            "stored": sum(state.rows for state in states),
+            "shed": sum(state.shed for state in states),
+            "gaps": sum(state.gaps for state in states),
+            "open_gaps": sum(state.hole is not None for state in states),
+            "duplicates": sum(one.duplicates for one in ids),
+            "duplicates_presumed": sum(one.presumed for one in ids),
+            "trade_ids_missing": sum(known) if known else None,
+            "side_agreement": intake.sides.lowest(),
+            "clock_ok": int(session.clock_ok),
+            "disk_free_pct": None if self._marks.free_pct is None else round(self._marks.free_pct, 2),
+            "memory_mb_per_h": self._recycling.mb_per_h,
+            "published": intake.publisher.sent if intake.publisher is not None else 0,
+            "replays_served": intake.index.served,
+            "replays_refused": intake.index.refused,
             **self._adapter.stats(),
         }
         for channel, outlet in self._outlets.items():
             out[f"{channel}.unacknowledged"] = outlet.link.unacknowledged
-            out[f"{channel}.stored"] = outlet.spool.acked
+            out[f"{channel}.acknowledged"] = outlet.spool.acked
             out[f"{channel}.spool_fill"] = round(outlet.spool.fill, 4)
             out[f"{channel}.gaps_owed"] = len(outlet.owed)
             out[f"{channel}.gaps_dropped"] = outlet.owed_dropped
-        for state in session.streams.values():
-            name = f"{state.channel}.{state.symbol}"
-            age = None if state.last_at is None else round((now - state.last_at) / 1e9, 3)
-            out[f"{name}.received"] = state.received
-            out[f"{name}.shed"] = state.shed
-            out[f"{name}.reconnects"] = state.reconnects
-            out[f"{name}.last_age_s"] = age
+        for state in states:
+            out |= state.stats(now.ts_recv, now.mono_ns)
         return out
-
-
-def _session_id() -> str:
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"

@@ -1,11 +1,21 @@
 """A fact and its stamp -> the record that is stored. Pure; one function per kind."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from daedalus.exchanges.adapter import BookFact, DepthFact, EventFact, Fact, Now, TickerFact, TradeFact
-from daedalus.records import BookSnapshot, Depth, Event, Row, Ticker, Trade
+from daedalus.exchanges.adapter import (
+    BookFact,
+    DepthFact,
+    EventFact,
+    Fact,
+    InstrumentFact,
+    Now,
+    TickerFact,
+    TradeFact,
+)
+from daedalus.records import BookSnapshot, Depth, Event, Instrument, Row, Ticker, Trade
 
-__all__ = ["Stamp", "make_row"]
+__all__ = ["Stamp", "make_instrument", "make_row"]
 
 
 class Stamp(NamedTuple):
@@ -18,19 +28,6 @@ class Stamp(NamedTuple):
     ts_recv: int  # ns UTC
     seq: int
     flags: int
-
-
-def make_row(fact: Fact, now: Now, stamp: Stamp) -> Row:
-    """Return the record of a fact."""
-    if isinstance(fact, BookFact):
-        return _book(fact, now, stamp)
-    if isinstance(fact, TradeFact):
-        return _trade(fact, now, stamp)
-    if isinstance(fact, DepthFact):
-        return _depth(fact, now, stamp)
-    if isinstance(fact, EventFact):
-        return _event(fact, now, stamp)
-    return _ticker(fact, now, stamp)
 
 
 def _book(fact: BookFact, now: Now, stamp: Stamp) -> BookSnapshot:
@@ -148,4 +145,42 @@ def _event(fact: EventFact, now: Now, stamp: Stamp) -> Event:
         clock_ok=stamp.clock_ok,
         exch_seq=fact.exch_seq,
         flags=stamp.flags,
+    )
+
+
+_MAKERS: dict[type, Callable[[Any, Now, Stamp], Row]] = {
+    BookFact: _book,
+    TradeFact: _trade,
+    TickerFact: _ticker,
+    DepthFact: _depth,
+    EventFact: _event,
+}
+
+
+def make_row(fact: Fact, now: Now, stamp: Stamp) -> Row:
+    """Return the record of a fact."""
+    return _MAKERS[type(fact)](fact, now, stamp)
+
+
+def make_instrument(fact: InstrumentFact, now: Now, stamp: Stamp) -> Instrument:
+    """Return the record of what an exchange says of a market."""
+    return Instrument(
+        exchange=stamp.exchange,
+        symbol=stamp.symbol,
+        collected_at=now.wall_ms,
+        ts_recv=stamp.ts_recv,
+        exchange_symbol=fact.exchange_symbol,
+        kind=fact.kind,
+        base=fact.base,
+        quote=fact.quote,
+        settle=fact.settle,
+        tick_size=fact.tick_size,
+        lot_size=fact.lot_size,
+        min_amount=fact.min_amount,
+        min_cost=fact.min_cost,
+        contract_size=fact.contract_size,
+        active=fact.active,
+        info_json=fact.info_json,
+        symbol_raw=fact.symbol,
+        session_id=stamp.session_id,
     )

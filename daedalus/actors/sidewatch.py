@@ -19,6 +19,7 @@ __all__ = ["SideWatch"]
 
 _BEFORE_NS = 100_000_000
 _QUOTES = 1024  # of one symbol in 100 ms
+_BACKFILLED = int(Flag.BACKFILLED)
 _best = Struct("<d").unpack_from
 
 
@@ -34,17 +35,24 @@ class SideWatch:
 
     def see(self, fact: Fact, at: int) -> None:
         """Take a fact, in capture order. `at`: its capture time, ns."""
+        kind = type(fact)
+        if kind is BookFact or kind is TickerFact:
+            quotes = self._quotes.get(fact.symbol)
+            if quotes is None:
+                quotes = self._quotes[fact.symbol] = deque(maxlen=_QUOTES)
+            while len(quotes) > 1 and quotes[1][0] <= at - _BEFORE_NS:
+                quotes.popleft()
+            quotes.append((at, fact))  # type: ignore[arg-type]
+        elif kind is TradeFact and not fact.flags & _BACKFILLED:
+            self._compare(fact, at)  # type: ignore[arg-type]
+
+    def _compare(self, fact: TradeFact, at: int) -> None:
         quotes = self._quotes.get(fact.symbol)
         if quotes is None:
-            quotes = self._quotes[fact.symbol] = deque(maxlen=_QUOTES)
+            return  # nothing of this symbol is quoted: other symbols' quotes say nothing of it
         while len(quotes) > 1 and quotes[1][0] <= at - _BEFORE_NS:
             quotes.popleft()
-        if isinstance(fact, BookFact | TickerFact):
-            quotes.append((at, fact))
-            return
-        if not isinstance(fact, TradeFact):
-            return
-        if not quotes or quotes[0][0] > at - _BEFORE_NS or fact.flags & Flag.BACKFILLED:
+        if quotes[0][0] > at - _BEFORE_NS:
             return
         bid, ask = _best_of(quotes[0][1])
         if bid is not None and ask is not None:

@@ -91,6 +91,10 @@ class Actor:
         """Return counters for `daedalus-ctl stats` and the one `actor_stats` line per minute."""
         return {}
 
+    def status(self) -> str:
+        """Return in one line what is out of the ordinary, for `daedalus-ctl status`; "" when nothing is."""
+        return ""
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a task beside the loop. An exception in it ends the actor."""
         task = asyncio.get_running_loop().create_task(work)
@@ -134,10 +138,13 @@ async def _report(actor: Actor, notifier: Notifier) -> None:
     """Tell the supervisor how things are, and the log too but less often."""
     log, loop = get_logger(), asyncio.get_running_loop()
     log_at = loop.time() + STATS_LOG_S
+    said = ""
     while True:
         await asyncio.sleep(STATS_TELL_S)
         stats = actor.stats()
         notifier.send(X_DAEDALUS_STATS=msgspec.json.encode(stats).decode())
+        if (status := actor.status()) != said and notifier.status(status):
+            said = status
         if loop.time() >= log_at - STATS_TELL_S / 2:
             log_at += STATS_LOG_S
             log.info("actor_stats", **stats)

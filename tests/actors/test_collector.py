@@ -11,7 +11,6 @@ import pytest
 
 from daedalus.actors import channel as channel_module
 from daedalus.actors.channel import Outlet, describe
-from daedalus.actors.clocksync import synchronised
 from daedalus.actors.collector import Collector
 from daedalus.actors.session import Session
 from daedalus.actors.sidewatch import SideWatch
@@ -33,7 +32,14 @@ T = 1_700_000_000_000_000_000
         ({"channels": {"trades": []}}, "no channel has a symbol"),
         ({"channels": {"trades": ["A/B", "a-b"]}}, "the same file name as 'A/B'"),
         ({"channels": {"trades": [".."]}}, "cannot use the name '..'"),
-        ({"raw_capture": "frames"}, "cannot capture raw 'frames'"),
+        ({"raw_capture": "all"}, "cannot capture raw 'all': off, info or frames"),
+        ({"adapter": "ccxt", "channels": {"trade": ["A/B"]}}, "did you mean trades?"),
+        ({"adapter": "ccxt", "channels": {"gaps": ["A/B"]}}, "cannot collect the channel 'gaps'"),
+        ({"adapter": "ccxt", "channels": {"../x": ["A/B"]}}, "cannot collect the channel '../x'"),
+        ({"channels": {"mark_price": ["A/B"]}}, "cannot collect the channel 'mark_price'"),
+        ({"aliases": {"A/B": "A/B"}}, "cannot use the alias 'A/B'"),
+        ({"channels": {"trades": ["A/B"], "ticker": ["a-b"]}}, 'aliases] "a-b" = "a-b-2"'),
+        ({"warn_pct": 1}, "cannot use the disk marks warn 1 %"),
     ],
 )
 def test_what_cannot_be_collected_is_refused_with_its_name(change: dict[str, Any], said: str) -> None:
@@ -207,6 +213,7 @@ def test_gap_rows_that_are_owed_are_stored_once_the_links_have_drained(outlet: A
     )
     collector = Collector(settings, Context(name="c", drain_s=1.0))
     collector._outlets = {"trades": trades}
+    collector.intake.open(collector._outlets, SimpleNamespace(publish=lambda _: None))
     collector._adapter = SimpleNamespace(close=partial(asyncio.sleep, 0))
     count = trades.spool.next_seq - 1
     assert asyncio.run(collector.drain()).flushed == count + 1
@@ -253,7 +260,3 @@ def test_sides_are_compared_with_the_newest_quotes_and_doubted_once() -> None:
     assert watch.lowest() == 0.0
     assert watch.suspects() == [("A/B", 0.0)]
     assert watch.suspects() == []
-
-
-def test_the_clock_is_synchronised_or_not() -> None:
-    assert synchronised() in (True, False)

@@ -49,11 +49,17 @@ def session(*, known: bool = True) -> Session:
 def store(made: Session, key: Stream, us: int, fact: Fact | None = None):
     """Do with one fact what the collector does."""
     state = made.streams[key]
-    gap = made.room(key, at(us))
-    found = made.found(key, at(us)) if state.hole or state.last_at is None else None
-    row = made.row(state, fact or trade(), at(us))
+    fact = fact or trade()
+    missing = made.trades.of[fact.symbol].hole_before(fact) if isinstance(fact, TradeFact) else None
+    if made.is_duplicate(fact):
+        return None, None
+    gaps = [made.room(key, at(us), missing)]
+    if state.hole or state.last_at is None:
+        gaps.append(made.found(key, at(us), first=True, missing=missing))
+    gaps.append(made.closed(state, at(us), missing))
+    row = made.row(state, fact, at(us))
     made.stored(state, row)
-    return gap or found, row
+    return next(filter(None, gaps), None), row
 
 
 def test_rows_are_numbered_from_1_in_each_stream() -> None:
@@ -169,7 +175,7 @@ def test_backfilled_rows_do_not_use_up_the_flag() -> None:
     store(made, TRADES, 1)
     made.lost(Fault((TRADES,), "disconnect", ""), None, at(2))
     flags = [
-        store(made, TRADES, us, trade(flags=kind))[1].flags
+        store(made, TRADES, us, trade(us, flags=kind))[1].flags
         for us, kind in ((3, Flag.BACKFILLED), (4, Flag.BACKFILLED), (5, 0), (6, 0))
     ]
     assert flags == [130, 130, Flag.AFTER_GAP, 0]
@@ -229,19 +235,3 @@ def test_gaps_that_are_open_at_shutdown_end_there() -> None:
 def _stored(made: Session, key: Stream) -> StreamState:
     store(made, key, 5, book())
     return made.streams[key]
-
-
-def test_a_trade_comes_once_also_across_processes() -> None:
-    made = session()
-    made.remember_trades([("BTC-USD", "1"), ("BTC-USD", None), ("DOGE-USD", "2")])
-    assert [made.is_duplicate(trade(n)) for n in (1, 2, 2, 3, 1)] == [True, False, True, False, True]
-    assert not made.is_duplicate(trade(None))
-    assert not made.is_duplicate(trade(None))  # without an id equal trades are legal
-    assert made.duplicates == 3
-
-
-def test_the_memory_of_trade_ids_is_bounded() -> None:
-    made = session()
-    for number in range(30_000):
-        made.is_duplicate(trade(number))
-    assert len(made._trade_ids["BTC/USD"]) == 20_000

@@ -12,10 +12,9 @@ from daedalus import config
 from daedalus.config import Fault, Report, places
 from daedalus.config.arithmetic import failures_in
 from daedalus.config.expand import Machine, actors
-from daedalus.config.models import Exchange, File, Gateway, Link, Sync, Writer
+from daedalus.config.models import Disk, Exchange, File, Gateway, Link, Sync, Writer
 from daedalus.config.problems import Problems
 from daedalus.config.roles import ROLES, place
-from daedalus.config.settings import _PENDING
 from daedalus.kernel.errors import ConfigError
 from daedalus.kernel.spec import ActorSpec, Backoff, GroupSpec, Tree
 
@@ -182,8 +181,13 @@ FULL = (
     + '[sync]\nenabled = true\nbucket = "b"\n'
 )
 TABLES = {
-    "collector": set(Exchange.model_fields) | set(Link.model_fields) | {"exchange", "data", "runtime"},
-    "writer": set(Writer.model_fields) | {"channel", "data", "runtime"},
+    "collector": {
+        *Exchange.model_fields,
+        *Link.model_fields,
+        *Disk.model_fields,
+        *("exchange", "data", "runtime", "memory_soft"),
+    },
+    "writer": {*Writer.model_fields, *Disk.model_fields, "channel", "data", "runtime"},
     "gateway": set(Gateway.model_fields) | {"exchanges", "runtime"},
     "syncer": (set(Sync.model_fields) - {"enabled"}) | {"data"},
     "feature": {"exchange", "symbol", "symbol_raw", "channels", "params", "data", "runtime"},
@@ -202,7 +206,7 @@ def test_every_key_of_the_tables_reaches_a_settings_field(tree_of, role: str) ->
     assert specs
     for spec in specs:
         told = msgspec.msgpack.decode(spec.settings)
-        assert set(told) == TABLES[role] - set(_PENDING)
+        assert set(told) == TABLES[role]
         cls = settings_class(spec)
         assert set(told) <= set(cls.__struct_fields__)
         settings = msgspec.msgpack.decode(spec.settings, type=cls)
@@ -213,7 +217,12 @@ def test_every_key_of_the_tables_reaches_a_settings_field(tree_of, role: str) ->
 
 @pytest.mark.parametrize("role", ["collector", "writer", "gateway", "syncer"])
 def test_defaults_of_settings_agree_with_those_of_the_file(tree_of, role: str) -> None:
-    tables = {"collector": (Exchange, Link), "writer": (Writer,), "gateway": (Gateway,), "syncer": (Sync,)}
+    tables = {
+        "collector": (Exchange, Link, Disk),
+        "writer": (Writer, Disk),
+        "gateway": (Gateway,),
+        "syncer": (Sync,),
+    }
     spec = next(spec for spec in tree_of(FULL).actors if spec.role == role)
     defaults = {field.name: field.default for field in msgspec.structs.fields(settings_class(spec))}
     for table in tables[role]:

@@ -144,6 +144,8 @@ def actors(
         values = _values(
             role_of(plan.role, adapter=plan.adapter), _backoff_of(file, plan.group, layers), layers, machine
         )
+        if plan.role == "collector":  # it judges its growth by the bound it is restarted at
+            plan.settings["memory_soft"] = values["memory_soft"] or 0
         spec = ActorSpec(
             name=name,
             group=plan.group,

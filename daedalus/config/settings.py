@@ -20,9 +20,6 @@ __all__ = [
     "writer",
 ]
 
-# keys of the file that this version's actors do not take yet
-_PENDING = ("aliases", "bulk", "recycle_after_h", "recycle_mb_per_h", "clock_wait_s")
-
 _FEATURE_CHANNELS = ("orderbook", "trades", "ticker")  # what the kernels read
 
 
@@ -40,14 +37,14 @@ def collector(file: File, name: str, *, data: str, runtime: str) -> dict[str, An
     table: dict[str, Any] = file.exchanges[name].model_dump()
     table["channels"] = file.exchanges[name].channels.in_use()
     table["id"] = table["id"] or name
-    told = {"exchange": name, **table, **file.link.model_dump(), "data": data, "runtime": runtime}
-    return {key: value for key, value in told.items() if key not in _PENDING}
+    shared = {**file.link.model_dump(), **file.disk.model_dump(), "data": data, "runtime": runtime}
+    return {"exchange": name, **table, **shared}
 
 
 def writer(file: File, channel: str, *, data: str, runtime: str) -> dict[str, Any]:
     """Return the settings of the writer of one channel."""
-    told = {"channel": channel, **file.writer.model_dump(), "data": data, "runtime": runtime}
-    return {key: value for key, value in told.items() if key not in _PENDING}
+    shared = {**file.disk.model_dump(), "data": data, "runtime": runtime}
+    return {"channel": channel, **file.writer.model_dump(), **shared}
 
 
 def feature_params(file: File, exchange: str, symbol: str) -> dict[str, Any]:

@@ -139,9 +139,16 @@ class Machine:
         time.sleep(self.dice.choice((0.0, 0.0, 0.0005, 0.002, 0.005)))
 
     def cut(self) -> None:
-        """Stop the disk, then everything else, and come back with a copy of what was on it."""
+        """Stop everything and the disk, and come back with a copy of what was on it.
+
+        The writer first, if only by microseconds: an fdatasync that is under way when an ext4 is shut down may
+        report success for a transaction that the shutdown threw away (seen once in 55 cuts), and no writer
+        outlives a real cut to tell of it.
+        """
         fd = os.open(self.mount, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            self.writer.kill()
+            self.sender.kill()
             fcntl.ioctl(fd, _SHUTDOWN, ctypes.c_uint32(_NO_LOG_FLUSH))
         finally:
             os.close(fd)

@@ -276,9 +276,8 @@ def test_d12_the_hour_is_closed_by_a_timer_though_no_record_follows(
     short_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """0.4: the predecessor's old hour was only looked at when a record of it came, and none does."""
-    shift_s = HOUR_S + 3600 - 0.05 - time.time()
-    real = time.time
-    monkeypatch.setattr(module.time, "time", lambda: real() + shift_s)
+    wall_s = [HOUR_S + 3599.95]
+    monkeypatch.setattr(module.time, "time", lambda: wall_s[0])
 
     async def work() -> None:
         rig = Rig(short_tmp, rollover_grace_s=0.05)
@@ -286,6 +285,10 @@ def test_d12_the_hour_is_closed_by_a_timer_though_no_record_follows(
         await rig.start()
         rig.offer(5)
         await rig.link.drain()
+        wall_s[0] = HOUR_S + 3600.04
+        await asyncio.sleep(0.15)
+        assert sealer.runs == 0  # the grace is not over
+        wall_s[0] = HOUR_S + 3600.06
         await until(lambda: sealer.sealed)
         await rig.stop()
 

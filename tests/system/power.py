@@ -141,7 +141,7 @@ class Machine:
     def cut(self) -> None:
         """Stop everything and the disk, and come back with a copy of what was on it.
 
-        The writer first, if only by microseconds: an fdatasync that is under way when an ext4 is shut down may
+        The writer first, if only by microseconds: an fdatasync that is under way at the shutdown may
         report success for a transaction that the shutdown threw away (seen once in 55 cuts), and no writer
         outlives a real cut to tell of it.
         """

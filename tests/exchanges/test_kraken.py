@@ -90,11 +90,12 @@ def test_a_level_that_falls_out_of_the_subscribed_depth_is_removed_in_the_change
     plain, rebuilt = PlainBook(25), Book()
     told = cut = 0
     for pair, raw in messages:
-        (fact, *_) = adapter.feed(raw) or [None]
+        items = adapter.feed(raw)
         if pair != busiest:
-            assert fact is None
+            assert items == []
             continue
         plain.take(raw)
+        fact = items[0]
         if isinstance(fact, Fault):  # levels that a feed of 25 would have told again are missing by now
             break
         assert isinstance(fact, DepthFact)
@@ -438,7 +439,16 @@ def test_a_heartbeat_and_a_status_are_signs_of_life() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{", b"[1]", b"\xff", b"{}", b'{"channel":"trade","data":[{"symbol":1}]}', b'{"error":"no"}'],
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff",
+        b"{}",
+        b'{"channel":"trade","data":[{"symbol":1}]}',
+        b'{"error":"no"}',
+        b"[" * 99_999,
+    ],
 )
 def test_what_cannot_be_understood_is_a_fault_of_the_connection(raw: bytes) -> None:
     adapter = opened()
@@ -494,7 +504,7 @@ NUMBERS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=60), JSON, NUMBERS, NUMBERS, st.text(max_size=9))
 def test_no_bytes_ever_raise(junk: bytes, tree: object, price: str, qty: str, key: str) -> None:
     frames = [
@@ -506,7 +516,6 @@ def test_no_bytes_ever_raise(junk: bytes, tree: object, price: str, qty: str, ke
         ),
         b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[{"price":%b,"qty":%b}],"asks":[],'
         b'"checksum":0}]}' % (price.encode(), qty.encode()),
-        b"[" * 50_000,
     ]
     for raw in frames:
         adapter = opened()

@@ -8,10 +8,10 @@ of several that falls silent is noticed while its socket lives; and a book that 
 same update id or the same time of the exchange, is not heard at all: it is frozen.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
-from daedalus.exchanges.adapter import BookFact, DepthFact, Stream, TickerFact, TradeFact
+from daedalus.exchanges.adapter import BookFact, DepthFact, Fact, Stream, TickerFact, TradeFact
 
 __all__ = ["BookWatch", "Freshness", "Silence", "StreamWatch", "Watches"]
 
@@ -171,19 +171,29 @@ _KINDS: dict[str, tuple[type, type[StreamWatch]]] = {
 }
 
 
+class _Named(dict[str, StreamWatch]):
+    """Watches by symbol. A symbol nobody configured gets one that nobody looks at."""
+
+    def __init__(self, channel: str, make: type[StreamWatch], minimum_s: float, maximum_s: float) -> None:
+        super().__init__()
+        self._channel = channel
+        self._make = make
+        self._bounds = (minimum_s, maximum_s)
+
+    def __missing__(self, symbol: str) -> StreamWatch:
+        watch = self[symbol] = self._make(Stream(symbol, self._channel), *self._bounds)
+        return watch
+
+
 class Watches:
     """All streams of one connection."""
 
     def __init__(self, streams: Iterable[Stream], minimum_s: float, maximum_s: float) -> None:
         """Watch `streams`; one of a channel without a fact of its own is not watched."""
-        self.by_type: dict[type, dict[str, StreamWatch]] = {kind: {} for kind, _ in _KINDS.values()}
-        self._all: list[StreamWatch] = []
-        for stream in streams:
-            if stream.channel in _KINDS:
-                kind, make = _KINDS[stream.channel]
-                watch = make(stream, minimum_s, maximum_s)
-                self.by_type[kind][stream.symbol] = watch
-                self._all.append(watch)
+        self.by_type: dict[type, dict[str, StreamWatch]] = {
+            kind: _Named(channel, make, minimum_s, maximum_s) for channel, (kind, make) in _KINDS.items()
+        }
+        self._all = [self.by_type[_KINDS[c][0]][symbol] for symbol, c in streams if c in _KINDS]
 
     def opened(self, mono_ns: int) -> None:
         """Begin anew on a new connection."""
@@ -196,10 +206,21 @@ class Watches:
             if (watch := self.find(stream)) is not None:
                 watch.opened(mono_ns)
 
+    def heard(self, fact: Fact, mono_ns: int) -> None:
+        """Note a fact of whatever kind."""
+        if (watches := self.by_type.get(type(fact))) is not None:
+            watches[fact.symbol].heard(fact, mono_ns)
+
     def find(self, stream: Stream) -> StreamWatch | None:
         """Return the watch of a stream, if it has one."""
         kind = _KINDS.get(stream.channel)
         return None if kind is None else self.by_type[kind[0]].get(stream.symbol)
+
+    def books(self) -> Iterator[tuple[Stream, BookWatch]]:
+        """Yield every book's stream and watch."""
+        for watch in self._all:
+            if isinstance(watch, BookWatch):
+                yield watch.stream, watch
 
     def learn(self, other: "Watches") -> None:
         """Take over what `other` knows of pauses and alarms: they are the market's, not the connection's."""

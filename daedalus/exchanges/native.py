@@ -1,20 +1,25 @@
 """A native exchange: as many connections as its symbols need, opened one after the other."""
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 import msgspec
 
-from daedalus.exchanges.adapter import Sink
-from daedalus.exchanges.socket import NativeConnection, SocketOptions
+from daedalus.exchanges.adapter import Adapter, Sink
+from daedalus.exchanges.shared import Shared, SocketOptions
+from daedalus.exchanges.socket import NativeConnection
 from daedalus.kernel.errors import FatalError
 
-if TYPE_CHECKING:
-    from daedalus.exchanges.coinbase import CoinbaseAdapter
+__all__ = ["NativeExchange", "NativeOptions", "native", "natives"]
 
-__all__ = ["NativeExchange", "NativeOptions", "natives"]
+_HOUR_MS = 3_600_000
+_DAY_HOURS = 24
+_AFTER_MIDNIGHT_S = (60.0, 1800.0)  # every collector of the world asks at 00:00
 
 
 class NativeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,10 +27,16 @@ class NativeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     channels: dict[str, list[str]]
+    exchange: str = ""  # the [exchanges.X] table, whose environment variables hold keys; empty: the id
     ws_url: str = ""  # empty: the adapter's own
+    rest_url: str = ""  # the same
     levels: int = 50
     side: str = "auto"
     raw_info: bool = False
+    raw_capture: str = "off"  # off | info | frames
+    backfill: bool = True
+    api_key_file: str = ""
+    api_secret_file: str = ""
     symbols_per_connection: int = 50
     stagger_ms: float = 100.0
     keepalive_s: float = 12.0
@@ -33,13 +44,35 @@ class NativeOptions(msgspec.Struct, frozen=True, kw_only=True):
     stale_max_s: float = 120.0
     reconnect_base_s: float = 0.5
     reconnect_cap_s: float = 300.0
+    rotate_after_h: float = 23.0
 
 
-def natives() -> "dict[str, type[CoinbaseAdapter]]":
-    """Return the native adapters by id."""
-    from daedalus.exchanges.coinbase import CoinbaseAdapter
+def natives() -> dict[str, str]:
+    """Return where the native adapters are, by id: "module:Class"."""
+    return {
+        "binance": "daedalus.exchanges.binance:BinanceAdapter",
+        "binanceusdm": "daedalus.exchanges.binance_usdm:BinanceUsdmAdapter",
+        "coinbase": "daedalus.exchanges.coinbase:CoinbaseAdapter",
+        "kraken": "daedalus.exchanges.kraken:KrakenAdapter",
+        "okx": "daedalus.exchanges.okx:OkxAdapter",
+    }
 
-    return {"coinbase": CoinbaseAdapter}
+
+def native(name: str) -> Any:
+    """Return the class of a native adapter. Only this one is imported.
+
+    Raises:
+        FatalError: there is no such adapter.
+    """
+    known = natives()
+    if name not in known:
+        near = get_close_matches(name, known, 3) or sorted(known)
+        raise FatalError(
+            f"cannot collect from {name!r} natively: adapters are {', '.join(near)}; "
+            'adapter = "ccxt" reaches every exchange of ccxt.pro'
+        )
+    module, _, attribute = known[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class NativeExchange:
@@ -47,37 +80,47 @@ class NativeExchange:
 
     source = "native"
 
-    def __init__(self, options: NativeOptions, sink: Sink) -> None:
+    def __init__(
+        self,
+        options: NativeOptions,
+        sink: Sink,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         """Prepare the connections.
 
+        Args:
+            options: what is wanted.
+            sink: the collector.
+            uniform: `random.uniform`, or a test's own.
+
         Raises:
-            FatalError: there is no such adapter, or it does not have a channel.
+            FatalError: there is no such adapter, it does not have a channel, or its key cannot be used.
         """
-        known = natives()
-        if options.id not in known:
-            near = get_close_matches(options.id, known, 3) or sorted(known)
-            raise FatalError(
-                f"cannot collect from {options.id!r} natively: adapters are {', '.join(near)}; "
-                'adapter = "ccxt" reaches every exchange of ccxt.pro'
-            )
-        make = known[options.id]
+        self._sink = sink
+        self._uniform = uniform
         self._stagger_s = options.stagger_ms / 1000
+        cls = native(options.id)
         socket = SocketOptions(
-            url=options.ws_url or make.default_ws_url,
+            url=options.ws_url or cls.default_ws_url,
+            rest_url=options.rest_url or cls.default_rest_url,
             keepalive_s=options.keepalive_s,
             stale_min_s=options.stale_min_s,
             stale_max_s=options.stale_max_s,
             reconnect_base_s=options.reconnect_base_s,
             reconnect_cap_s=options.reconnect_cap_s,
+            rotate_after_h=options.rotate_after_h,
+            backfill=options.backfill,
+            raw_capture=options.raw_capture,
         )
+        self.shared = Shared(socket, cls.limits)
         try:
-            adapters = [
-                make(part, levels=options.levels, side=options.side, raw_info=options.raw_info)
-                for part in _parts(options)
+            make = partial(_make, cls, options, _credentials(options))
+            self.connections = [
+                NativeConnection(partial(make, part), sink, self.shared, number, uniform)
+                for number, part in enumerate(_parts(options), 1)
             ]
         except ValueError as error:
             raise FatalError(str(error)) from None
-        self.connections = [NativeConnection(adapter, sink, socket) for adapter in adapters]
 
     async def run(self) -> None:
         """Collect until closed.
@@ -88,25 +131,73 @@ class NativeExchange:
         """
         try:
             async with asyncio.TaskGroup() as group:
+                clock = group.create_task(self._hours())
+                running = []
                 for connection in self.connections:
-                    group.create_task(connection.run())
+                    connection.ask_instruments()
+                    running.append(group.create_task(connection.run()))
                     await asyncio.sleep(self._stagger_s)
+                await asyncio.wait(running)
+                clock.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        finally:
+            await self.shared.rest.close()
 
     async def close(self) -> None:
         """Close every connection."""
-        for connection in self.connections:
-            await connection.close()
+        await asyncio.gather(*(connection.close() for connection in self.connections))
+        await self.shared.rest.close()
+
+    async def _hours(self) -> None:
+        """At each UTC hour store every full book, and once a day what the markets are."""
+        wall_ms = self._sink.capture().wall_ms
+        while True:
+            hour = wall_ms // _HOUR_MS
+            await asyncio.sleep(max((_HOUR_MS - wall_ms % _HOUR_MS) / 1000, 0.001))
+            wall_ms = self._sink.capture().wall_ms
+            if wall_ms // _HOUR_MS == hour:
+                continue  # the timer's clock and the wall's are not the same
+            for connection in self.connections:
+                connection.snapshot()
+                await asyncio.sleep(0)  # a deep book takes a millisecond
+            if wall_ms // _HOUR_MS // _DAY_HOURS != hour // _DAY_HOURS:
+                after_s = self._uniform(*_AFTER_MIDNIGHT_S)
+                for connection in self.connections:
+                    connection.ask_instruments(after_s)
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters since start."""
+        shared = self.shared
         return {
             "connections": sum(connection.open for connection in self.connections),
-            "connects": sum(connection.connects for connection in self.connections),
+            "connects": shared.connects_made,
             "messages": sum(connection.messages for connection in self.connections),
-            "faults": sum(connection.errors for connection in self.connections),
+            "faults": shared.faults,
+            "resyncs": shared.resyncs,
+            "rotations": shared.rotations,
+            "backfilled": shared.backfilled,
+            "rest_requests": shared.rest.requests,
+            "rest_retries": shared.rest.retries,
+            "sends_waited": shared.sends_waited,
         }
+
+
+def _make(cls: Any, options: NativeOptions, credentials: Any, channels: dict[str, list[str]]) -> Adapter:
+    adapter: Adapter = cls(
+        channels,
+        levels=options.levels,
+        side=options.side,
+        raw_info=options.raw_info,
+        credentials=credentials,
+    )
+    return adapter
+
+
+def _credentials(options: NativeOptions) -> Any:
+    from daedalus.exchanges.credentials import load_credentials
+
+    return load_credentials(options.exchange or options.id, options.api_key_file, options.api_secret_file)
 
 
 def _parts(options: NativeOptions) -> Iterator[dict[str, list[str]]]:

@@ -55,9 +55,8 @@ class AiohttpTransport:
         """
         try:
             await asyncio.wait([self._reader])
-            if self._goodbye:
-                async with asyncio.timeout(_CLOSE_S):
-                    await self._socket.close()
+            async with asyncio.timeout(_CLOSE_S if self._goodbye else 0.0):
+                await self._socket.close()
         except TimeoutError:
             pass  # who does not answer a goodbye is left without one
         finally:

@@ -6,59 +6,40 @@ backoff, for ever. Only a mistake in the configuration is fatal.
 """
 
 import asyncio
-import random
-from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from daedalus.exchanges.adapter import Fault, Sink, Stream
-from daedalus.exchanges.backoff import full_jitter
+from daedalus.exchanges.ccxt_backfill import Span, missed_trades
+from daedalus.exchanges.ccxt_channels import check_symbols, plan
 from daedalus.exchanges.ccxt_facts import Translator
-from daedalus.exchanges.ccxt_hooks import SUBSCRIBING, Hooks
-from daedalus.exchanges.freshness import Freshness
+from daedalus.exchanges.ccxt_hooks import Hooks
+from daedalus.exchanges.ccxt_keep import Keep
+from daedalus.exchanges.ccxt_markets import contracts, instruments
+from daedalus.exchanges.ccxt_options import BULK, CcxtOptions, instance_config
+from daedalus.exchanges.ccxt_redact import Redactor
+from daedalus.exchanges.ccxt_results import Results
+from daedalus.exchanges.ccxt_stats import sizes
+from daedalus.exchanges.ccxt_verify import is_quiet
+from daedalus.exchanges.ccxt_watch import Suspicion, Watch
+from daedalus.exchanges.credentials import load_credentials
 from daedalus.exchanges.sides import semantics
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
 
-__all__ = ["CcxtExchange", "CcxtOptions", "build", "check_symbols"]
+__all__ = ["BULK", "CcxtExchange", "CcxtOptions", "build", "check_symbols"]
 
-_TRADES_LIMIT_MIN = 1000
-_SPOT_DEEP = ("binance", "binanceus")
-_SPOT_SNAPSHOT = 5000  # levels: the most that Binance spot gives
 _WATCH_S = 1.0
-_SUBSCRIBE_S = 10.0  # a subscription slot is held until something arrives, but not longer
-_NEEDS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
 _FATAL = ("AuthenticationError", "ArgumentsRequired", "BadSymbol", "NotSupported")
-
-
-class CcxtOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted of the exchange. Durations in seconds unless the name says otherwise."""
-
-    id: str  # the ccxt class
-    channels: dict[str, list[str]]  # our channel -> symbols as configured
-    levels: int = 50
-    overrides: dict[str, Any] = {}  # merged deeply into the instance
-    side: str = "auto"
-    raw_info: bool = False
-    api_key_file: str = ""
-    api_secret_file: str = ""
-    keepalive_s: float = 12.0
-    stale_min_s: float = 10.0
-    stale_max_s: float = 120.0
-    stagger_ms: float = 100.0
-    max_concurrent: int = 5
-    reconnect_base_s: float = 0.5
-    reconnect_cap_s: float = 300.0
+_BACKFILL_TRIES = 5
+_SECRETS = ("apiKey", "secret", "password", "uid", "login", "privateKey", "walletAddress", "token", "twofa")
 
 
 def build(options: CcxtOptions) -> Any:
     """Return the ccxt.pro instance.
 
     Raises:
-        FatalError: no such exchange, or the key file cannot be used.
+        FatalError: no such exchange, its settings or the key cannot be used.
     """
     import ccxt.pro
 
@@ -68,75 +49,17 @@ def build(options: CcxtOptions) -> Any:
         raise FatalError(
             f"cannot collect from {options.id!r}: ccxt.pro {ccxt.__version__} has no such id{hint}"
         )
-    base: dict[str, Any] = {
-        "enableRateLimit": True,
-        "newUpdates": True,
-        "streaming": {"keepAlive": int(options.keepalive_s * 1000)},
-        "options": _deepest(options),
-    }
-    config = _merged(_merged(base, _keys(options.api_key_file, options.api_secret_file)), options.overrides)
-    exchange = getattr(ccxt.pro, options.id)(config)
-    limit = exchange.options.get("tradesLimit") or 0
-    exchange.options["tradesLimit"] = max(int(limit), _TRADES_LIMIT_MIN)
-    return exchange
-
-
-def _deepest(options: CcxtOptions) -> dict[str, int]:
-    """Return the option for the deepest first snapshot there is.
-
-    ccxt asks Binance for 1000 levels and keeps no more. Deltas beyond them pass unseen, and when the price
-    has moved there, the top of the book is wrong: 3 of 6,881 recorded states; none with 5000 levels. Its
-    derivatives refuse more than 1000.
-    """
-    spot = not any(":" in symbol for symbol in options.channels.get("orderbook", ()))
-    return {"watchOrderBookLimit": _SPOT_SNAPSHOT} if spot and options.id in _SPOT_DEEP else {}
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _keys(key_file: str, secret_file: str) -> dict[str, str]:
-    """Return credentials: each file holds one value, or the first a JSON object in ccxt's words."""
-    keys: dict[str, str] = {}
-    for name, path in (("apiKey", key_file), ("secret", secret_file)):
-        if not path:
-            continue
-        try:
-            text = Path(path).read_text().strip()
-            keys |= msgspec.json.decode(text, type=dict[str, str]) if text[:1] == "{" else {name: text}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise FatalError(f"cannot read the key file {path}: {error}") from None
-    return keys
-
-
-def check_symbols(exchange: Any, channels: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Return unified symbol -> symbol as configured, once the markets are known.
-
-    Raises:
-        FatalError: a symbol or a channel the exchange does not have; every fault is named.
-    """
-    faults = [
-        f"{exchange.id} has no {_NEEDS.get(channel, channel)}"
-        for channel in channels
-        if not exchange.has.get(_NEEDS.get(channel, ""))
-    ]
-    unified: dict[str, str] = {}
-    for symbol in dict.fromkeys(symbol for symbols in channels.values() for symbol in symbols):
-        if symbol in exchange.markets:
-            unified[exchange.markets[symbol]["symbol"]] = symbol
-        else:
-            near = get_close_matches(symbol, list(exchange.markets), 3)
-            hint = f"; near matches: {', '.join(near)}" if near else ""
-            faults.append(f"{exchange.id} has no symbol {symbol!r} among {len(exchange.markets)}{hint}")
-    if faults:
-        raise FatalError(f"cannot subscribe: {'; '.join(faults)}")
-    return unified
+    try:
+        credentials = load_credentials(
+            options.name or options.id, options.api_key_file, options.api_secret_file
+        )
+    except ValueError as error:
+        raise FatalError(str(error)) from None
+    try:
+        return getattr(ccxt.pro, options.id)(instance_config(options, credentials))
+    except ccxt.BaseError as error:  # no sandbox, a proxy of two kinds
+        detail = Redactor().error(error)
+        raise FatalError(f"cannot set up ccxt's {options.id}: {detail}") from None
 
 
 class CcxtExchange:
@@ -150,18 +73,27 @@ class CcxtExchange:
         Raises:
             FatalError: see `build`.
         """
+        import ccxt
+
         self.options = options
         self.exchange = build(options)
         self.hooks: Hooks | None = None
-        self.resubscriptions = 0
+        self.backfilled = 0
+        self.quiet_spells = 0  # silences that the exchange said were none of its streams'
+        # what a request may end in: its answer is the exchange's, and ccxt's parsers trust it
+        self._errors: tuple[type[Exception], ...] = (
+            *(ccxt.BaseError, TimeoutError, OSError),
+            *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+        )
+        self._redactor = Redactor(getattr(self.exchange, name, None) for name in _SECRETS)
         self._sink = sink
-        self._ended: dict[Stream, asyncio.Future[Fault]] = {}
-        self._attempts: dict[Stream, int] = {}
+        self._keep = Keep(options, self.exchange, sink, self._redactor)
+        self._unified: dict[str, str] = {}
+        self._tasks: asyncio.TaskGroup | None = None
         self._closing = False
         self._streams = tuple(
             Stream(symbol, channel) for channel, names in options.channels.items() for symbol in names
         )
-        self._heard: dict[Stream, asyncio.Future[None]] = {}
 
     async def run(self) -> None:
         """Collect until cancelled.
@@ -170,72 +102,91 @@ class CcxtExchange:
             FatalError: the configuration asks for what the exchange does not have.
             Exception: whatever the sink raised.
         """
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._stray)
-        await self._load_markets()
         options = self.options
-        symbols = check_symbols(self.exchange, options.channels)
+        asyncio.get_running_loop().set_exception_handler(self._stray)
+        await self._load_markets()
+        self._unified = check_symbols(self.exchange, options.channels)
         translator = Translator(
-            levels=options.levels, side=semantics(options.id, options.side), raw_info=options.raw_info
+            levels=options.levels,
+            side=semantics(options.id, options.side),
+            raw_info=options.raw_info,
+            contracts=contracts(self.exchange, self._unified),
         )
-        self.hooks = Hooks(
+        results = Results(options.id, translator, self._unified)
+        if options.backfill:
+            for symbol in options.channels.get("trades", ()):
+                if (last := self._sink.last_trade(symbol)) is not None:
+                    results.memory(symbol).lost_after = (last, None)
+        hooks = self.hooks = Hooks(
             self.exchange,
             self._sink,
-            translator,
-            symbols,
-            lambda: Freshness(options.stale_min_s, options.stale_max_s),
+            results,
+            Watch(options.stale_min_s, options.stale_max_s),
             self,
+            redactor=self._redactor,
+            raw_frames=options.raw_frames,
         )
-        unified = {symbol: name for name, symbol in symbols.items()}
-        slots = asyncio.Semaphore(options.max_concurrent)
+        self._sink.instruments(instruments(self.exchange, self._unified))
+        subscriptions = plan(self.exchange, options.channels, self._unified, options.bulk)
         try:
             async with asyncio.TaskGroup() as group:
+                self._tasks = group
                 group.create_task(self._watch())
                 group.create_task(self._failure())
-                for index, stream in enumerate(self._streams):
+                group.create_task(self._reload())
+                for index, subscription in enumerate(subscriptions):
                     delay_s = index * options.stagger_ms / 1000
-                    group.create_task(self._keep(stream, unified[stream.symbol], delay_s, slots))
+                    group.create_task(self._keep.keep(subscription, hooks, delay_s))
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            error: BaseException = errors
+            while isinstance(
+                error, BaseExceptionGroup
+            ):  # a subscription that was split is a group of its own
+                error = error.exceptions[0]
+            raise error from None
 
     async def close(self) -> None:
         """Close every connection. Nothing is reported lost: who closes knows."""
-        self._closing = True
+        self._closing = self._keep.closing = True
         if self.hooks is not None:
             for connection in self.hooks.connections.values():
                 connection.dropped = True
         await self.exchange.close()
 
     def stats(self) -> dict[str, int | float | str | None]:
-        """Return counters since start."""
+        """Return counters since start, and what may grow: the sizes of ccxt's own tables."""
         hooks = self.hooks
         return {
             "connections": 0 if hooks is None else len(hooks.connections),
-            "resubscriptions": self.resubscriptions,
+            "resubscriptions": self._keep.resubscriptions,
             "parse_errors": 0 if hooks is None else hooks.parse_errors,
+            "backfilled": self.backfilled,
+            "quiet_spells": self.quiet_spells,
+            "lag_ms": None if hooks is None else round(hooks.watch.lag_ns / 1e6, 3),
+            "limit_waits": self._keep.bucket.waited,
+            **sizes(self.exchange),
         }
 
-    async def _load_markets(self) -> None:
-        import ccxt
+    # -- markets
 
+    async def _load_markets(self, *, reload: bool = False) -> None:
         attempt = 0
         while True:
             try:
-                await self.exchange.load_markets()
-            except ccxt.BaseError as error:
-                name = type(error).__name__
-                if name in _FATAL:
-                    raise FatalError(
-                        f"cannot load the markets of {self.options.id}: {name}: {error}"
-                    ) from None
-                delay_s = self._delay_s(attempt)
-                self._sink.lost(Fault(self._streams, "disconnect", f"no markets: {name}"), None)
+                await self.exchange.load_markets(reload)
+            except self._errors as error:
+                name, detail = type(error).__name__, self._redactor.error(error)
+                if not reload:
+                    if name in _FATAL:
+                        raise FatalError(f"cannot load the markets of {self.options.id}: {detail}") from None
+                    self._sink.lost(Fault(self._streams, "disconnect", f"no markets: {name}"), None)
+                delay_s = self._keep.delay_s(attempt)
                 get_logger().warning(
                     "markets_unavailable",
                     exchange=self.options.id,
                     attempt=attempt,
                     retry_in_s=round(delay_s, 3),
-                    detail=f"{name}: {error}"[:300],
+                    detail=detail,
                 )
                 attempt += 1
                 await asyncio.sleep(delay_s)
@@ -245,109 +196,95 @@ class CcxtExchange:
                 )
                 return
 
-    async def _keep(self, stream: Stream, unified: str, delay_s: float, slots: asyncio.Semaphore) -> None:
-        """Keep one stream subscribed."""
-        await asyncio.sleep(delay_s)
-        loop = asyncio.get_running_loop()
-        SUBSCRIBING.set(stream)  # this task's own context, and of the calls it makes
+    async def _reload(self) -> None:
+        """Take the markets anew once a day: tick sizes and contract sizes change."""
         while True:
-            ended = self._ended[stream] = loop.create_future()
-            heard = self._heard[stream] = loop.create_future()
-            async with slots:
-                calls = [loop.create_task(call) for call in self._calls(stream.channel, unified)]
-                waits = [ended, heard, *calls]
-                await asyncio.wait(waits, timeout=_SUBSCRIBE_S, return_when=asyncio.FIRST_COMPLETED)
-            fault = await self._outcome(stream, ended, calls)
-            if self._closing:
-                return
-            attempt = self._attempts.get(stream, 0)
-            self._attempts[stream] = attempt + 1
-            delay_s = self._delay_s(attempt)
-            self.resubscriptions += 1
-            get_logger().warning(
-                "connection_lost",
-                symbol=stream.symbol,
-                channel=stream.channel,
-                reason=fault.reason,
-                detail=fault.detail,
-                attempt=attempt,
-                retry_in_s=round(delay_s, 3),
-            )
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(self.options.markets_reload_s)
+            await self._load_markets(reload=True)
+            there = {s: name for s, name in self._unified.items() if name in self.exchange.markets}
+            assert self.hooks is not None
+            self.hooks.results.translator.contracts = contracts(self.exchange, there)
+            self._sink.instruments(instruments(self.exchange, there))
 
-    def _calls(self, channel: str, unified: str) -> list[Any]:
-        """Return the calls that subscribe. No limit is ever passed: ccxt's books go wrong with one."""
-        exchange = self.exchange
-        if channel == "orderbook":
-            return [exchange.watch_order_book(unified)]
-        if channel == "trades":
-            return [exchange.watch_trades(unified)]
-        if self.options.id.startswith("binance"):
-            # its miniTicker has no bid and ask: they come by bookTicker, and are merged
-            return [exchange.watch_ticker(unified, {"name": "ticker"}), exchange.watch_bids_asks([unified])]
-        return [exchange.watch_ticker(unified)]
-
-    async def _outcome(
-        self, stream: Stream, ended: "asyncio.Future[Fault]", calls: list["asyncio.Task[Any]"]
-    ) -> Fault:
-        """Wait for the end of a subscription: its connection was dropped, or a call failed."""
-        import ccxt
-
-        pending: set[asyncio.Future[Any]] = {ended, *calls}
-        failure: Fault | None = None
-        while not ended.done() and failure is None and ended in pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for call in done - {ended}:
-                error = None if call.cancelled() else call.exception()
-                if error is not None:
-                    if not isinstance(error, ccxt.BaseError):
-                        raise error
-                    failure = Fault((stream,), "error", f"{type(error).__name__}: {error}"[:300])
-                elif call.cancelled():
-                    failure = Fault((stream,), "disconnect", "subscription cancelled")
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-        if ended.done():
-            return ended.result()
-        assert failure is not None
-        self._give_up(stream, failure)
-        return failure
-
-    def _give_up(self, stream: Stream, failure: Fault) -> None:
-        assert self.hooks is not None
-        carriers = [c for c in self.hooks.connections.values() if stream in c.streams]
-        for connection in carriers:
-            self.hooks.drop(connection, Fault(tuple(connection.streams), failure.reason, failure.detail))
-        if not carriers:
-            self._sink.lost(failure, None)
+    # -- what the hooks tell
 
     def stream_ended(self, stream: Stream, fault: Fault) -> None:
-        """Be told by the hooks that a stream's connection was dropped."""
-        ended = self._ended.get(stream)
-        if ended is not None and not ended.done():
-            ended.set_result(fault)
+        """Be told that a stream's connection was dropped."""
+        self._keep.ended(stream, fault)
 
     def stream_heard(self, stream: Stream) -> None:
-        """Be told by the hooks that a message came after a stream was subscribed."""
-        heard = self._heard.get(stream)
-        if heard is not None and not heard.done():
-            heard.set_result(None)
+        """Be told that a stream's subscription is in force: what came before it is fetched."""
+        self._keep.heard(stream)
+        assert self.hooks is not None
+        if stream.channel == "trades" and self.options.backfill:
+            memory = self.hooks.results.memory(stream.symbol)
+            lost, memory.lost_after = memory.lost_after, None
+            if lost is not None and lost != (None, None):
+                self._spawn(self._backfill(stream, Span(*lost)))
 
-    def _delay_s(self, attempt: int) -> float:
-        return full_jitter(
-            attempt, self.options.reconnect_base_s, self.options.reconnect_cap_s, random.uniform
-        )
+    def hole(self, stream: Stream, after: int, before: int) -> None:
+        """Be told that live trades are missing."""
+        if self.options.backfill:
+            self._spawn(self._backfill(stream, Span(str(after), None, before)))
+
+    def _spawn(self, work: Any) -> None:
+        if self._tasks is None or self._closing:
+            work.close()
+        else:
+            self._tasks.create_task(work)
+
+    async def _backfill(self, stream: Stream, span: Span) -> None:
+        assert self.hooks is not None
+        results, pages = self.hooks.results, self.options.backfill_pages
+        symbol = stream.symbol
+        for attempt in range(_BACKFILL_TRIES):
+            try:
+                facts = await missed_trades(
+                    self.exchange, results, symbol, self._unified[symbol], span, pages
+                )
+            except self._errors as error:
+                get_logger().warning(
+                    "backfill_failed", symbol=symbol, attempt=attempt, detail=self._redactor.error(error)
+                )
+                await asyncio.sleep(self._keep.delay_s(attempt + 1))
+                continue
+            memory = results.memory(symbol)
+            for fact in facts:
+                memory.seen(fact)
+            if facts:
+                self.backfilled += len(facts)
+                self._sink.take(self._sink.capture(), facts)
+            get_logger().info("trades_backfilled", symbol=symbol, trades=len(facts), after=span.last_id)
+            return
+
+    # -- silence
 
     async def _watch(self) -> None:
         assert self.hooks is not None
+        hooks = self.hooks
         while True:
             await asyncio.sleep(_WATCH_S)
-            self.hooks.stale(self._sink.capture().mono_ns)
-            for connection in self.hooks.connections.values():
-                if connection.messages:
-                    for stream in connection.streams:
-                        self._attempts.pop(stream, None)
+            now = self._sink.capture().mono_ns
+            for suspicion in hooks.watch.suspicions(list(hooks.connections.values()), now):
+                self._spawn(self._suspect(suspicion))
+            self._keep.settle(hooks.connections.values(), now)
+
+    async def _suspect(self, suspicion: Suspicion) -> None:
+        """Give a silent connection up, unless the exchange says that nothing was to be heard."""
+        assert self.hooks is not None
+        connection, streams = suspicion.connection, suspicion.streams
+        if not suspicion.certain and not connection.unconfirmed:
+            results = self.hooks.results
+            for stream in streams:
+                unified = self._unified[stream.symbol]
+                if not await is_quiet(self.exchange, results, stream, unified, self._errors):
+                    streams = (stream,)
+                    break
+            else:
+                self.quiet_spells += 1
+                return
+        fault = Fault(tuple(connection.streams), "stale", suspicion.detail)
+        self.hooks.drop(connection, fault, streams if suspicion.frozen else ())
 
     async def _failure(self) -> None:
         assert self.hooks is not None
@@ -359,6 +296,6 @@ class CcxtExchange:
         get_logger().warning(
             "stray_exception_caught",
             exchange=self.options.id,
-            message=str(context.get("message", ""))[:200],
-            detail=f"{type(error).__name__}: {error}"[:300],
+            message=self._redactor(str(context.get("message", "")))[:200],
+            detail=self._redactor(f"{type(error).__name__}: {error}")[:300],
         )

@@ -7,7 +7,17 @@ from typing import Any
 
 from aiohttp import WSMessage, WSMsgType
 
-from daedalus.exchanges.adapter import BookFact, Control, Fact, Fault, Now, Stream, TickerFact, TradeFact
+from daedalus.exchanges.adapter import (
+    BookFact,
+    Control,
+    Fact,
+    Fault,
+    InstrumentFact,
+    Now,
+    Stream,
+    TickerFact,
+    TradeFact,
+)
 
 BASE = 1_700_000_000_000_000_000
 
@@ -18,6 +28,9 @@ class ListSink:
     def __init__(self) -> None:
         self.taken: list[tuple[Now, Fact | Control]] = []
         self.faults: list[tuple[Fault, int | None]] = []
+        self.frames: list[tuple[Now, int, bytes, bool]] = []
+        self.markets: list[InstrumentFact] = []
+        self.last: dict[str, str] = {}  # symbol -> id of the last trade stored
         self.captures = 0
 
     def capture(self) -> Now:
@@ -29,6 +42,15 @@ class ListSink:
 
     def lost(self, fault: Fault, since: int | None) -> None:
         self.faults.append((fault, since))
+
+    def instruments(self, facts: Sequence[InstrumentFact]) -> None:
+        self.markets += facts
+
+    def frame(self, now: Now, connection: int, payload: bytes | memoryview, *, text: bool) -> None:
+        self.frames.append((now, connection, bytes(payload), text))
+
+    def last_trade(self, symbol: str) -> str | None:
+        return self.last.get(symbol)
 
     def of(self, kind: type) -> list[Any]:
         return [item for _, item in self.taken if isinstance(item, kind)]
@@ -70,6 +92,13 @@ def market(symbol: str) -> dict[str, Any]:
     }
 
 
+HASHES = {
+    "orderbook": ("orderbook::",),
+    "trades": ("trade::",),
+    "ticker": ("ticker:ticker@", "bidask:bookTicker@"),
+}  # what the watch calls of ccxt's binance wait for
+
+
 class HandFed:
     """The real ccxt.pro Binance class with hooks, its sockets replaced by the test's hand."""
 
@@ -77,7 +106,8 @@ class HandFed:
         from daedalus.exchanges.ccxt_facts import Translator
         from daedalus.exchanges.ccxt_hooks import Hooks
         from daedalus.exchanges.ccxt_pro import CcxtOptions, build, check_symbols
-        from daedalus.exchanges.freshness import Freshness
+        from daedalus.exchanges.ccxt_results import Results
+        from daedalus.exchanges.ccxt_watch import Watch
 
         channels = {"orderbook": list(symbols), "trades": list(symbols), "ticker": list(symbols)}
         self.exchange = build(CcxtOptions(id="binance", channels=channels))
@@ -86,20 +116,19 @@ class HandFed:
         self.snapshots: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self.ended: list[tuple[Stream, Fault]] = []
         self.heard: list[Stream] = []
-        self.hooks = Hooks(
-            self.exchange,
-            sink,
-            Translator(levels=levels, side="taker"),
-            check_symbols(self.exchange, channels),
-            lambda: Freshness(10, 120),
-            self,
-        )
+        self.holes: list[tuple[Stream, int, int]] = []
+        translator = Translator(levels=levels, side="taker")
+        results = Results("binance", translator, check_symbols(self.exchange, channels))
+        self.hooks = Hooks(self.exchange, sink, results, Watch(10, 120), self)
 
     def stream_ended(self, stream: Stream, fault: Fault) -> None:
         self.ended.append((stream, fault))
 
     def stream_heard(self, stream: Stream) -> None:
         self.heard.append(stream)
+
+    def hole(self, stream: Stream, after: int, before: int) -> None:
+        self.holes.append((stream, after, before))
 
     async def _snapshot(self, symbol: str, _limit: Any = None, _params: Any = None) -> dict[str, Any]:
         future = self.snapshots.setdefault(symbol, asyncio.get_running_loop().create_future())
@@ -114,13 +143,17 @@ class HandFed:
         future.set_result(raw)
 
     def open(self, number: int, *streams: Stream) -> Any:
-        """Return the client of a connection that carries `streams`."""
+        """Return the client of a connection that carries `streams`: their SUBSCRIBE, id 1, has left."""
         from daedalus.exchanges.ccxt_hooks import SUBSCRIBING
 
         for stream in streams:
-            token = SUBSCRIBING.set(stream)
+            token = SUBSCRIBING.set((stream,))
             client = self.exchange.client(f"ws://localhost/stream/ws/{number}")
+            for message_hash in HASHES[stream.channel]:
+                client.future(message_hash + stream.symbol)
             SUBSCRIBING.reset(token)
+            connection = self.hooks.connections[id(client)]
+            connection.sent([stream], {"method": "SUBSCRIBE", "id": 1}, connection.opened_ns)
             if stream.channel == "orderbook":
                 client.subscriptions["orderbook::" + stream.symbol] = {
                     "id": "1",
@@ -139,4 +172,7 @@ class HandFed:
     async def close(self) -> None:
         for connection in self.hooks.connections.values():
             connection.dropped = True
+        for client in self.exchange.clients.values():
+            for future in client.futures.values():
+                future.cancel()
         await self.exchange.close()

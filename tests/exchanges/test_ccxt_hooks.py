@@ -177,7 +177,7 @@ def test_the_sockets_of_one_stream_live_and_die_together() -> None:
     async def work(fed: HandFed, sink: ListSink) -> None:
         summary, quotes = fed.open(0, TICKER), fed.open(1, TICKER)
         fed.feed(summary, {"result": None, "id": 1})
-        assert sink.of(Control) == [Control("subscribed", ())]
+        assert sink.of(Control) == []
         fed.feed(quotes, {"result": None, "id": 1})
         assert sink.of(Control)[-1] == Control("subscribed", (TICKER,))
         fed.feed(quotes, "{broken")
@@ -217,10 +217,12 @@ def test_a_silent_connection_is_dropped_by_its_own_pace() -> None:
     async def work(fed: HandFed, sink: ListSink) -> None:
         client = fed.open(0, TRADES)
         fed.feed(client, trade(1))
-        fed.hooks.stale(sink.capture().mono_ns + 9_000_000_000)
-        assert sink.faults == []
-        fed.hooks.stale(sink.capture().mono_ns + 11_000_000_000)
-        assert [fault.reason for fault, _ in sink.faults] == ["stale"]
+        connections = fed.hooks.connections.values()
+        watch = fed.hooks.watch
+        assert watch.suspicions(connections, sink.capture().mono_ns + 9_000_000_000) == []
+        (suspicion,) = watch.suspicions(connections, sink.capture().mono_ns + 11_000_000_000)
+        assert (suspicion.streams, suspicion.frozen, suspicion.certain) == ((TRADES,), False, False)
+        assert suspicion.connection.client is client
 
     with_fed(work)
 
@@ -235,14 +237,13 @@ def test_an_unknown_symbol_is_named_with_its_neighbours() -> None:
     exchange.markets = {"BTC/USDT": {"symbol": "BTC/USDT"}, "ETH/USDT": {"symbol": "ETH/USDT"}}
     with pytest.raises(FatalError, match=r"'BTC/USTD' among 2; near matches: BTC/USDT"):
         check_symbols(exchange, {"trades": ["BTC/USTD"]})
-    with pytest.raises(FatalError, match="has no depth"):
-        check_symbols(exchange, {"depth": ["BTC/USDT"]})
     assert check_symbols(exchange, {"trades": ["BTC/USDT"]}) == {"BTC/USDT": "BTC/USDT"}
 
 
 def test_what_the_user_sets_reaches_the_instance_deeply(tmp_path: Any) -> None:
     key = tmp_path / "key"
-    key.write_text("abc\n")
+    key.write_text('{"name": "abc", "privateKey": "xyz"}')
+    key.chmod(0o600)
     overrides = {
         "urls": {"api": {"ws": {"spot": "ws://localhost:1/stream/ws"}}},
         "options": {"tradesLimit": 5, "fetchMarkets": {"types": ["spot"]}},
@@ -255,7 +256,7 @@ def test_what_the_user_sets_reaches_the_instance_deeply(tmp_path: Any) -> None:
     assert exchange.options["fetchMarkets"]["types"] == ["spot"]
     assert exchange.has["fetchCurrencies"] is False
     assert exchange.has["watchTrades"] is True
-    assert (exchange.timeout, exchange.apiKey) == (1234, "abc")
+    assert (exchange.timeout, exchange.apiKey, exchange.secret) == (1234, "abc", "xyz")
     assert exchange.options["tradesLimit"] == 1000
     assert exchange.streaming["keepAlive"] == 12_000
 

@@ -1,0 +1,120 @@
+"""Trades that were missed, by REST: after a gap, in a hole, and at the start since the last one stored.
+
+Only single trades will do. Binance's default answer is aggregate trades, with other ids and phantom trades:
+its method is always named here. With a key it can be asked from an id on; without one it tells the last
+thousand. Elsewhere ccxt's `since` pages forward. Facts are flagged BACKFILLED; the collector drops those it
+has. What a bounded number of pages does not reach stays a hole, and the gap row says so.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from daedalus.exchanges.adapter import TradeFact
+from daedalus.exchanges.ccxt_results import Results
+from daedalus.records import Flag
+
+__all__ = ["Span", "missed_trades", "recent_trades"]
+
+_PAGE = 1000
+_MS = 1_000_000  # ns
+
+
+class Span(NamedTuple):
+    """A hole in the trades of a symbol. None: unknown."""
+
+    last_id: str | None  # of the last trade before it
+    last_ts: int | None  # ns UTC, the exchange's time of that
+    before: int | None = None  # the id of the first trade after it
+
+    def holds(self, fact: TradeFact) -> bool:
+        """Return whether a trade lies in the hole, as far as ids tell."""
+        number, first = _number(fact.trade_id), _number(self.last_id)
+        if number is None:
+            return True
+        return (first is None or number > first) and (self.before is None or number < self.before)
+
+
+def _method(exchange: Any, unified: str, *, history: bool) -> dict[str, Any]:
+    """Return the parameters that make Binance tell single trades."""
+    if not exchange.id.startswith("binance"):
+        return {}
+    market = exchange.markets[unified]
+    prefix = "fapiPublic" if market.get("linear") else "dapiPublic" if market.get("inverse") else "public"
+    if market.get("option"):
+        return {"fetchTradesMethod": "eapiPublicGetTrades"}
+    return {"fetchTradesMethod": f"{prefix}GetHistoricalTrades" if history else f"{prefix}GetTrades"}
+
+
+async def recent_trades(exchange: Any, unified: str, limit: int) -> list[Mapping[str, Any]]:
+    """Return the last trades, oldest first. Raises what ccxt raises."""
+    trades: list[Mapping[str, Any]] = await exchange.fetch_trades(
+        unified, None, limit, _method(exchange, unified, history=False)
+    )
+    return trades
+
+
+async def missed_trades(
+    exchange: Any, results: Results, symbol: str, unified: str, span: Span, pages: int
+) -> list[TradeFact]:
+    """Return the trades that were missed, oldest first. Raises what ccxt raises.
+
+    Args:
+        exchange: the ccxt instance.
+        results: makes facts, knows what was told.
+        symbol: as configured.
+        unified: ccxt's spelling.
+        span: where the hole begins and ends.
+        pages: at most.
+    """
+    pager = _Pager(exchange, unified, span)
+    found: list[TradeFact] = []
+    ids: set[str] = set()
+    for _ in range(pages):
+        page = await exchange.fetch_trades(unified, pager.since_ms, _PAGE, pager.params)
+        facts = results.translator.trades(symbol, page, int(Flag.BACKFILLED))
+        fresh = [fact for fact in facts if fact.trade_id is None or fact.trade_id not in ids]
+        ids.update(fact.trade_id for fact in fresh if fact.trade_id is not None)
+        found += fresh
+        if not fresh or not pager.turn(fresh[-1], len(page)):
+            break
+        # the next page begins with the last millisecond once more: what has no id would come twice
+        found = [fact for fact in found if fact.trade_id is not None or not pager.repeats(fact)]
+    wanted = [fact for fact in found if span.holds(fact)]
+    return results.memory(symbol).unseen(sorted(wanted, key=lambda fact: fact.ts_event or 0))
+
+
+class _Pager:
+    """What to ask for next."""
+
+    def __init__(self, exchange: Any, unified: str, span: Span) -> None:
+        first = _number(span.last_id)
+        binance = exchange.id.startswith("binance")
+        self._span = span
+        self._by_id = binance and first is not None and bool(exchange.apiKey)
+        self.since_ms = None if binance or span.last_ts is None else span.last_ts // _MS
+        self.params = _method(exchange, unified, history=self._by_id)
+        if self._by_id and first is not None:
+            self.params["fromId"] = first + 1
+
+    def turn(self, newest: TradeFact, length: int) -> bool:
+        """Turn to the page after `newest`; return whether there may be one."""
+        number = _number(newest.trade_id)
+        if number is not None and self._span.before is not None and number >= self._span.before:
+            return False
+        if self._by_id:
+            if number is None or length < _PAGE:
+                return False
+            self.params["fromId"] = number + 1
+            return True
+        if self.since_ms is None or newest.ts_event is None or newest.ts_event // _MS <= self.since_ms:
+            return False
+        self.since_ms = newest.ts_event // _MS
+        return True
+
+    def repeats(self, fact: TradeFact) -> bool:
+        """Return whether the next page has a trade again."""
+        return self.since_ms is not None and (fact.ts_event or 0) // _MS >= self.since_ms
+
+
+def _number(trade_id: str | None) -> int | None:
+    return int(trade_id) if trade_id is not None and trade_id.isascii() and trade_id.isdecimal() else None

@@ -1,0 +1,96 @@
+"""What is known of the trades of one symbol: what came last, what is missing, what is told twice. Pure.
+
+Ids decide wherever there are ids: which of them are double is the collector's affair. An exchange without
+ids repeats old trades in its snapshots and its REST answers; there a trade counts as told before if the same
+time, price, amount and side came as often already. Live trades are never doubted: equal ones are legal.
+"""
+
+from collections import Counter, deque
+
+from daedalus.exchanges.adapter import TradeFact
+from daedalus.exchanges.tradeholes import Hole, TradeHoles
+from daedalus.records import Flag
+
+__all__ = ["CONTIGUOUS", "TradeMemory"]
+
+CONTIGUOUS = {"binance", "binanceus", "binanceusdm", "binancecoinm"}
+"""Exchanges whose trade ids are contiguous per symbol."""
+
+_REMEMBERED = 2000  # trades without an id: more than any snapshot of recent ones
+_Key = tuple[int | None, float, float, str | None]
+
+
+class TradeMemory:
+    """The trades of one symbol."""
+
+    def __init__(self, *, contiguous: bool = False) -> None:
+        """Begin without a trade.
+
+        Args:
+            contiguous: a number that is missing is a trade that is missing.
+        """
+        self.last_id: str | None = None
+        self.last_ts: int | None = None  # ns UTC, the exchange's time
+        self.holes = TradeHoles()
+        self.lost_after: tuple[str | None, int | None] | None = None  # last id and time before a gap
+        self._contiguous = contiguous
+        self._keys: deque[_Key] = deque()
+        self._counts: Counter[_Key] = Counter()
+
+    def reconnected(self) -> None:
+        """Forget which id must come next: the connection is another one. Note where its gap began."""
+        self.holes.clear()
+        if self.lost_after is None:
+            self.lost_after = (self.last_id, self.last_ts)
+
+    def seen(self, fact: TradeFact) -> Hole | None:
+        """Note a trade; return the hole in front of it, if a live one leaves a hole."""
+        live = not fact.flags & Flag.BACKFILLED
+        if fact.ts_event is not None and (self.last_ts is None or fact.ts_event >= self.last_ts):
+            self.last_ts, self.last_id = fact.ts_event, fact.trade_id
+        elif self.last_ts is None:
+            self.last_id = fact.trade_id
+        if fact.trade_id is None:
+            self._remember(_key(fact))
+            return None
+        return self.holes.seen(fact.symbol, fact.trade_id) if live and self._contiguous else None
+
+    def unseen(self, facts: list[TradeFact]) -> list[TradeFact]:
+        """Return those of a batch that did not happen live which were not told before."""
+        if all(fact.trade_id is not None for fact in facts):
+            return facts
+        told: Counter[_Key] = Counter()
+        out = []
+        for fact in facts:
+            if fact.trade_id is None:
+                key = _key(fact)
+                told[key] += 1
+                if told[key] <= self._counts[key]:
+                    continue
+            out.append(fact)
+        return out
+
+    def newer(self, fact: TradeFact) -> bool:
+        """Return whether a trade is one that happened after the last one known."""
+        if self.last_id is not None and fact.trade_id is not None:
+            last, this = self.last_id, fact.trade_id
+            if last.isdecimal() and this.isdecimal():
+                return int(this) > int(last)
+            if last == this:
+                return False
+        if self.last_ts is None:
+            return True
+        return fact.ts_event is not None and fact.ts_event > self.last_ts
+
+    def _remember(self, key: _Key) -> None:
+        self._keys.append(key)
+        self._counts[key] += 1
+        if len(self._keys) > _REMEMBERED:
+            old = self._keys.popleft()
+            self._counts[old] -= 1
+            if not self._counts[old]:
+                del self._counts[old]
+
+
+def _key(fact: TradeFact) -> _Key:
+    return (fact.ts_event, fact.price, fact.amount, fact.side)

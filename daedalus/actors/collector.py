@@ -18,7 +18,16 @@ from daedalus.actors.channel import SHARES, Outlet
 from daedalus.actors.diskmarks import DiskMarks
 from daedalus.actors.intake import ALL_FRAMES, Intake
 from daedalus.actors.recycling import SAMPLE_S, Limits, Recycling, anonymous_bytes
-from daedalus.actors.sources import CollectorSettings, check, claim_names, make_adapter, names_of, sanitised
+from daedalus.actors.sources import (
+    CollectorSettings,
+    check,
+    claim_names,
+    last_heard,
+    make_adapter,
+    names_of,
+    sanitised,
+    whole_books,
+)
 from daedalus.actors.standing import standing
 from daedalus.actors.tradefile import TradeFile
 from daedalus.exchanges.adapter import Stream
@@ -91,7 +100,7 @@ class Collector(Actor):
         claim_names(settings)
         self._trades.load()
         self._adapter = make_adapter(settings, self.intake)
-        self.intake.snapshots = getattr(self._adapter, "snapshots", tuple)
+        self.intake.snapshots = partial(whole_books, self._adapter)
         self._open_outlets()
         publisher = Publisher(bind_to=endpoints.pub(runtime, self._exchange))
         self.intake.open(self._outlets, publisher)
@@ -159,6 +168,7 @@ class Collector(Actor):
         if self.intake.closing or not hasattr(self, "_adapter"):
             return
         self.intake.closing = True
+        self.intake.left.update(last_heard(self._adapter))
         await self._adapter.close()
         self.intake.end()
         self._note_lags()

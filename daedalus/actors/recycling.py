@@ -1,11 +1,13 @@
 """When a collector should make way for a fresh process of itself: memory that only grows, or age. Pure.
 
 ccxt and its kind leak for days. The supervisor's soft limit ends such a process when it is too late to choose
-the moment; this rule sees it coming. The slope is Theil's (the median of all slopes between two samples): a
-burst, a cache that fills, a step at a reconnect do not move it.
+the moment; this rule sees it coming. The slope is Theil's (the median of all slopes between two samples),
+which bursts do not move, and it must be there in both halves of the time looked at: a step, or a cache that
+fills, is in one.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from zlib import crc32
@@ -15,8 +17,8 @@ import msgspec
 __all__ = ["SAMPLE_S", "Limits", "Recycling", "anonymous_bytes", "slope"]
 
 SAMPLE_S = 60.0
-_WINDOW = 60  # samples: an hour
-_ENOUGH = 30  # samples before a slope is believed
+_WINDOW = 120  # samples: two hours
+_ENOUGH = 60  # samples before a slope is believed
 _HOUR_S = 3600.0
 _MIB = 1 << 20
 _JITTER = 0.1  # of the age: collectors that were started together do not leave together
@@ -57,24 +59,25 @@ class Recycling:
         limits = self._limits
         if limits.after_h > 0 and age_s >= self._age_s:
             return f"{age_s / _HOUR_S:.1f} h old"
-        if age_s < limits.settle_s:
+        if limits.mb_per_h <= 0 or age_s < limits.settle_s:
             return None
         self._samples.append((age_s, anonymous / _MIB))
         if len(self._samples) < _ENOUGH:
             return None
-        self.mb_per_h = per_h = round(slope(self._samples) * _HOUR_S, 3)
+        samples = list(self._samples)
+        half = len(samples) // 2
+        self.mb_per_h = per_h = round(min(slope(samples[:half]), slope(samples[half:])) * _HOUR_S, 3)
         much = anonymous >= limits.share * limits.soft_bytes
-        if limits.mb_per_h > 0 and per_h >= limits.mb_per_h and much:
+        if per_h >= limits.mb_per_h and much:
             return f"memory grows by {per_h:.0f} MiB/h and is at {anonymous / _MIB:.0f} MiB"
         return None
 
 
-def slope(samples: deque[tuple[float, float]]) -> float:
-    """Return the median slope between any two samples (x, y).
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the median slope between any two points (x, y).
 
     Source: H. Theil, "A rank-invariant method of linear and polynomial regression analysis", 1950.
     """
-    points = list(samples)
     found = [
         (y - y0) / (x - x0) for number, (x, y) in enumerate(points) for x0, y0 in points[:number] if x > x0
     ]

@@ -9,7 +9,7 @@ import msgspec
 from daedalus.actors.diskmarks import DiskMarks
 from daedalus.dataset.layout import Layout
 from daedalus.dataset.symbols import Registry
-from daedalus.exchanges.adapter import Sink
+from daedalus.exchanges.adapter import DepthFact, Sink, Stream
 from daedalus.exchanges.native import NativeExchange, NativeOptions
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
@@ -18,7 +18,16 @@ from daedalus.records import CHANNELS, FRAMES, sanitise
 if TYPE_CHECKING:
     from daedalus.exchanges.ccxt_pro import CcxtExchange
 
-__all__ = ["CollectorSettings", "check", "claim_names", "make_adapter", "names_of", "sanitised"]
+__all__ = [
+    "CollectorSettings",
+    "check",
+    "claim_names",
+    "last_heard",
+    "make_adapter",
+    "names_of",
+    "sanitised",
+    "whole_books",
+]
 
 _WATCHED = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _RESERVED = (FRAMES, "gaps", "instruments")  # directories of ours that are no channels
@@ -90,6 +99,8 @@ def make_adapter(settings: CollectorSettings, sink: Sink) -> "CcxtExchange | Nat
     }
     if settings.adapter == "native":
         native = common | {
+            "exchange": settings.exchange,
+            "raw_capture": settings.raw_capture,
             "ws_url": settings.ws_url,
             "rest_url": settings.rest_url,
             "symbols_per_connection": settings.symbols_per_connection,
@@ -106,6 +117,21 @@ def make_adapter(settings: CollectorSettings, sink: Sink) -> "CcxtExchange | Nat
     if not settings.bulk:
         ccxt["bulk"] = {}
     return CcxtExchange(CcxtOptions(**_taken(CcxtOptions, ccxt)), sink)
+
+
+def whole_books(shell: "CcxtExchange | NativeExchange") -> list[DepthFact]:
+    """Return the whole book of every depth stream whose book is valid now."""
+    if not isinstance(shell, NativeExchange):
+        return []
+    return [fact for one in shell.connections if one.open for fact in one.adapter.snapshots()]
+
+
+def last_heard(shell: "CcxtExchange | NativeExchange") -> dict[Stream, int]:
+    """Return the capture time, ns, of the last good message of each stream's connection, where known."""
+    if not isinstance(shell, NativeExchange):
+        return {}
+    heard = ((one.adapter.streams, getattr(one, "since", None)) for one in shell.connections)
+    return {stream: at for streams, at in heard if at is not None for stream in streams}
 
 
 def _taken(options: type[msgspec.Struct], values: dict[str, Any]) -> dict[str, Any]:

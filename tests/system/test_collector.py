@@ -54,8 +54,7 @@ def check_numbers(rows: list[dict[str, Any]]) -> None:
 def check_trades(cell: Cell, exchange: str) -> None:
     """Every trade sent to a socket is stored exactly once, with the taker's side, or lies in a gap.
 
-    What is sent while a stopping collector has ceased to read belongs to the gap between its last row and the
-    next session's first.
+    What is sent while a stopping collector has ceased to read lies in the gap that it leaves as its last.
     """
     stored = cell.rows("trades")
     ids = [row["trade_id"] for row in stored]
@@ -65,13 +64,12 @@ def check_trades(cell: Cell, exchange: str) -> None:
     explained: set[str] = set()
     for gap in cell.gaps("trades"):
         first, last = (
-            next(place[row["trade_id"]] for row in stored if row["seq"] == gap[key])
+            next((place[row["trade_id"]] for row in stored if row["seq"] == gap[key]), None)
             for key in ("first_seq", "last_seq")
         )
         explained |= set(list(truth)[first:last])
-    reached = max(place[number] for number in ids if number in place)
-    lost = {number for number, entry in truth.items() if entry["sockets"] and place[number] <= reached}
-    assert lost - set(ids) <= explained
+    sent = {number for number, entry in truth.items() if entry["sockets"]}
+    assert sent - set(ids) <= explained
     for row in stored:
         entry = truth.get(row["trade_id"])
         if entry is not None:
@@ -80,6 +78,14 @@ def check_trades(cell: Cell, exchange: str) -> None:
                 entry["amount"],
                 entry["side"],
             )
+
+
+def check_last_gap(cell: Cell, channel: str) -> None:
+    """A collector that stops says from when on it knows nothing: from its last good message."""
+    last, rows = cell.gaps(channel)[-1], cell.rows(channel)
+    assert (last["reason"], last["detail"]) == ("restart", "stopped")
+    assert (last["first_seq"], last["last_seq"], last["lost_estimate"]) == (rows[-1]["seq"], None, None)
+    assert rows[-1]["capture_ts"] <= last["started_at"] <= last["ended_at"]
 
 
 def check_books(cell: Cell, exchange: str) -> None:
@@ -112,7 +118,9 @@ def test_every_trade_is_stored_once_and_every_book_is_true(cell: Callable[..., C
     assert all(a < b for a, b in pairwise(map(_capture, every)))
     for channel in ("orderbook", "trades", "ticker"):
         check_numbers(one.rows(channel))
-    assert one.rows("gaps") == []
+    for channel in ("orderbook", "trades", "ticker"):
+        check_last_gap(one, channel)
+        assert len(one.gaps(channel)) == 1
     words = {"binance": {"m=true", "m=false"}, "coinbase": {"BUY", "SELL"}}
     assert {row["side_raw"] for row in one.rows("trades")} == words[exchange]
 
@@ -139,7 +147,8 @@ def test_a_lost_connection_is_a_gap_row_in_each_channel(
     for channel in ("orderbook", "trades", "ticker"):
         rows = one.rows(channel)
         check_numbers(rows)
-        (gap,) = one.gaps(channel)
+        check_last_gap(one, channel)
+        (gap, _) = one.gaps(channel)
         assert gap["reason"] == "disconnect"
         before = next(row for row in rows if row["seq"] == gap["first_seq"])
         after = next(row for row in rows if row["seq"] == gap["last_seq"])
@@ -174,8 +183,9 @@ def test_a_killed_collector_loses_nothing_it_took_and_its_absence_is_a_row(
         check_numbers(rows)
         sessions = list(dict.fromkeys(row["session_id"] for row in rows))
         assert len(sessions) == 3
-        gaps = one.gaps(channel)
-        assert [gap["reason"] for gap in gaps] == ["restart", "restart"]
+        check_last_gap(one, channel)
+        gaps = one.gaps(channel)[:-1]
+        assert [(gap["reason"], gap["detail"]) for gap in gaps] == [("restart", None)] * 2
         for number, gap in enumerate(gaps):
             last = [row for row in rows if row["session_id"] == sessions[number]][-1]
             first = next(row for row in rows if row["session_id"] == sessions[number + 1])
@@ -213,7 +223,8 @@ def test_a_full_spool_sheds_and_says_so(cell: Callable[..., Cell]) -> None:
     run_for(one, 50)
     one.stop_all()
     rows = one.rows("orderbook")
-    gaps = one.gaps("orderbook")
+    check_last_gap(one, "orderbook")
+    gaps = one.gaps("orderbook")[:-1]
     assert gaps
     assert {gap["reason"] for gap in gaps} == {"overflow"}
     seqs = [row["seq"] for row in rows]

@@ -1,0 +1,180 @@
+"""What an intake sheds and says of it; raw messages, and what an exchange says of its markets."""
+
+from itertools import pairwise
+from typing import Any
+
+from daedalus.actors.intake import ALL_FRAMES
+from daedalus.exchanges.adapter import Control, InstrumentFact, Stream
+from daedalus.kernel.journal import Mark
+from daedalus.records import Flag, Frame, Instrument, decode
+from tests.actors.makings import BTC, START, book, depth, make_bench, trade
+
+__all__ = ["make_bench"]
+
+BOOK, TRADES, DEPTH = (Stream(BTC, channel) for channel in ("orderbook", "trades", "depth"))
+
+
+# --- no room ----------------------------------------------------------------------------------------------
+
+
+def test_0_8_what_finds_no_room_is_counted_and_enclosed_by_a_gap_row(make_bench: Any) -> None:
+    bench = make_bench(TRADES, spool_bytes=1 << 14)
+    sent = 0
+    while bench.session.streams[TRADES].shed < 20:
+        bench.take(trade(sent))
+        sent += 1
+    bench.acknowledge()
+    bench.take(trade(sent))
+    bench.acknowledge()
+    (gap,) = bench.gaps()
+    last = bench.rows()[-1]
+    assert (gap.reason, gap.last_seq, gap.lost_estimate) == ("overflow", last.seq, 20)
+    assert gap.last_seq - gap.first_seq - 1 == 20
+    assert (last.seq, last.flags) == (sent + 1, Flag.AFTER_GAP)
+    state = bench.session.streams[TRADES]
+    assert (state.received, state.rows, state.shed, state.gaps) == (sent + 1, sent - 19, 20, 1)
+
+
+def test_a_fault_and_an_acknowledgement_during_an_overflow_move_neither_end_of_it(make_bench: Any) -> None:
+    bench = make_bench(TRADES, spool_bytes=1 << 14)
+    sent = 0
+    while bench.session.streams[TRADES].shed < 5:
+        bench.take(trade(sent))
+        sent += 1
+    bench.take(after_s=10)
+    bench.lose(TRADES)
+    bench.take(Control("subscribed", (TRADES,)), after_s=10)
+    bench.take(trade(sent))
+    bench.acknowledge()
+    bench.take(trade(sent + 1))
+    (gap,) = bench.gaps()
+    stored = bench.rows()[-2]
+    assert (gap.reason, gap.started_at, gap.first_seq, gap.lost_estimate) == (
+        "overflow",
+        stored.ts_recv,
+        stored.seq,
+        6,
+    )
+
+
+def test_a_depth_chain_that_lost_a_change_begins_anew_with_a_snapshot(make_bench: Any) -> None:
+    bench = make_bench(DEPTH)
+    asked: list[int] = []
+    valid = [False]
+
+    def snapshots() -> list[Any]:
+        asked.append(bench.clock.mono_ns())
+        return [depth("snapshot", 1000)] if valid[0] else []
+
+    bench.intake.snapshots = snapshots
+    bench.take(depth("snapshot"), depth())
+    outlet = bench.outlets["depth"]
+    outlet.held = True
+    bench.take(depth(nonce=2), depth(nonce=3))
+    outlet.held = False
+    bench.take(depth(nonce=4), depth(nonce=5))
+    bench.take(depth(nonce=6))
+    assert len(asked) == 1, "a book that is not valid now is not asked for at every message"
+    assert len(bench.rows("depth")) == 2
+    valid[0] = True
+    bench.clock.advance(1.1)
+    bench.intake.look()
+    rows = bench.rows("depth")
+    assert [(row.kind, row.nonce, row.seq) for row in rows[2:]] == [("snapshot", 1000, 8)]
+    (gap,) = bench.gaps("depth")
+    assert (gap.reason, gap.first_seq, gap.last_seq, gap.lost_estimate) == ("overflow", 2, 8, 5)
+    bench.take(depth(nonce=1001))
+    assert [row.seq for row in bench.rows("depth")[2:]] == [8, 9]
+    assert bench.rows("depth")[2].flags == Flag.AFTER_GAP | Flag.SNAPSHOT
+
+
+def test_d26_a_disk_below_its_mark_takes_nothing_and_the_gap_row_says_why(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    bench.take(trade(1))
+    bench.session.shed_because = "disk 1.9 % free: nothing is stored"
+    bench.outlets["trades"].held = True
+    bench.take(trade(2), trade(3))
+    assert len(bench.records()) == 1
+    bench.outlets["trades"].held, bench.session.shed_because = False, None
+    bench.take(trade(4))
+    (gap,) = bench.gaps()
+    assert (gap.reason, gap.lost_estimate, gap.detail) == (
+        "overflow",
+        2,
+        "disk 1.9 % free: nothing is stored",
+    )
+
+
+def test_a_gap_row_that_is_owed_is_paid_before_the_next_row(make_bench: Any) -> None:
+    bench = make_bench(TRADES, spool_bytes=1 << 14)
+    number = 0
+    while bench.outlets["trades"].store(b"\x90", "BTC-USD", Mark(START, 0, "s")):
+        number += 1
+    bench.lose(TRADES)
+    bench.take(Control("subscribed", (TRADES,)))
+    assert len(bench.outlets["trades"].owed) == 1
+    bench.acknowledge()
+    bench.take(trade(1))
+    *_, gap, row = bench.outlets["trades"].spool.read(number + 1, 10)
+    assert [type(decode(one)).__name__ for one in (gap, row)] == ["Gap", "Trade"]
+
+
+# --- raw messages and markets -----------------------------------------------------------------------------
+
+
+def test_raw_messages_are_rows_of_their_own_stream_word_for_word(make_bench: Any) -> None:
+    bench = make_bench(TRADES, ALL_FRAMES)
+    now = bench.intake.capture()
+    for connection, payload, text in (
+        (1, b'{"a":1}', True),
+        (2, memoryview(b"\x00\xff"), False),
+        (2, b"\xff", True),
+    ):
+        bench.intake.frame(now, connection, payload, text=text)
+    rows = bench.rows("frames")
+    assert [(row.connection, row.text, row.binary) for row in rows] == [
+        (1, '{"a":1}', None),
+        (2, None, b"\x00\xff"),
+        (2, None, b"\xff"),
+    ]
+    assert [(row.symbol, row.seq) for row in rows] == [("all", 1), ("all", 2), ("all", 3)]
+    assert all(isinstance(row, Frame) for row in rows)
+    assert all(a.ts_recv < b.ts_recv for a, b in pairwise(rows))
+    assert bench.listener.heard == [], "nobody subscribes to them"
+
+
+def test_raw_messages_are_shed_first_and_say_so(make_bench: Any) -> None:
+    bench = make_bench(TRADES, ALL_FRAMES, spool_bytes=1 << 16)
+    state = bench.session.streams[ALL_FRAMES]
+    while not state.shed:
+        bench.intake.frame(bench.intake.capture(), 1, b"x" * 100, text=True)
+    assert 0.5 < bench.outlets["frames"].spool.fill < 0.7
+    bench.acknowledge()
+    bench.intake.frame(bench.intake.capture(), 1, b"x", text=True)
+    (gap,) = bench.gaps("frames")
+    assert (gap.reason, gap.symbol, gap.lost_estimate) == ("overflow", "all", state.shed)
+
+
+def test_without_raw_capture_a_raw_message_is_nothing(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    bench.intake.frame(bench.intake.capture(), 1, b"x", text=True)
+    assert bench.records() == []
+
+
+def test_markets_are_stored_once_a_day_and_when_they_change(make_bench: Any) -> None:
+    bench = make_bench(BOOK, TRADES)
+    market = InstrumentFact(symbol=BTC, tick_size=0.01, kind="spot")
+    finer = InstrumentFact(symbol=BTC, tick_size=0.001, kind="spot")
+    bench.take(book())
+    mark = bench.outlets["orderbook"].link.marks["BTC-USD"]
+    for facts in ([market], [market], [finer], [InstrumentFact(symbol="DOGE/USD")]):
+        bench.intake.instruments(facts)
+    bench.clock.advance(86_400)
+    bench.intake.instruments([finer])
+    stored = [row for row in bench.records("orderbook") if isinstance(row, Instrument)]
+    assert [(row.symbol, row.tick_size, row.symbol_raw) for row in stored] == [
+        ("BTC-USD", 0.01, BTC), ("BTC-USD", 0.001, BTC), ("BTC-USD", 0.001, BTC),
+    ]  # fmt: skip
+    assert bench.outlets["orderbook"].link.marks["BTC-USD"] == mark, "they say nothing of the rows"
+    bench.take(book())
+    assert [row.seq for row in bench.rows("orderbook") if not isinstance(row, Instrument)] == [1, 2]

@@ -4,11 +4,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "scan"]
+__all__ = ["__version__", "gaps", "rebuild", "scan"]
+
+_LATE = {
+    "gaps": "daedalus.dataset.mask",
+    "rebuild": "daedalus.dataset.rebuild",
+    "scan": "daedalus.dataset.scan",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `scan` when it is first asked for: importing daedalus stays cheap."""
-    if name == "scan":
-        return importlib.import_module("daedalus.dataset.scan").scan
+    """Import what was asked for, at the first time: importing daedalus stays cheap."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

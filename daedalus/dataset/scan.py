@@ -5,23 +5,25 @@ the years behind it. Segments of older versions get the columns they lack as nul
 """
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from daedalus.dataset.columns import COLUMNS, TIME_COLUMN
+from daedalus.dataset.columns import COLUMNS, PARTITION_COLUMNS, TIME_COLUMN, columns_of
 from daedalus.dataset.layout import Layout, hive_values
-from daedalus.records import sanitise
+from daedalus.records import CHANNELS, FRAMES, sanitise
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Instant", "files", "scan", "scan_files"]
+__all__ = ["Instant", "files", "instant", "scan", "scan_files"]
 
 Instant = datetime | date | str
 
+_NUMBER = re.compile(r"(year|month|day|hour)=(\d+)/")
 _TIME_PARTS = ("year", "month", "day", "hour")
 _LENGTHS = (timedelta(days=366), timedelta(days=31), timedelta(days=1), timedelta(hours=1))  # at most
 
@@ -36,35 +38,41 @@ def scan(
     symbol: str | None = None,
     start: Instant | None = None,
     end: Instant | None = None,
+    gaps: Literal["mark"] | None = None,
 ) -> "pl.LazyFrame":
     """Return the rows of a channel, lazily, reading only the partitions that are asked for.
 
     Args:
         data: the data directory.
-        channel: orderbook, trades, ticker, gaps …
+        channel: orderbook, trades, ticker, depth, bidask …, and gaps, instruments, frames.
         tier: bronze, silver or gold.
         source: ccxt or native; None = all.
         exchange: name of the exchange; None = all.
         symbol: in either spelling, `BTC/USDT` or `BTC-USDT`; None = all.
         start: first capture time, inclusive: datetime, date or ISO text; UTC unless it says otherwise.
         end: capture time, exclusive.
+        gaps: "mark" adds a boolean column `in_gap`: whether a gap of the row's own stream was open when it
+            was captured. The gap rows themselves: `daedalus.gaps`.
 
     Returns:
-        A LazyFrame, ordered by partition and by capture time within it. Without any file it is empty and
-        has the schema of the channel.
+        A LazyFrame, by exchange, symbol and hour, and by capture time within a segment. Without any file it
+        is empty and has the schema of the channel; of silver and gold the partition columns.
 
     Raises:
         FileNotFoundError: there is no such data directory.
+        TypeError: an argument is of a wrong type.
         ValueError: unknown tier or channel, an unusable name or time.
     """
     import polars as pl
+
+    if gaps not in (None, "mark"):
+        raise ValueError(f"cannot scan with gaps={gaps!r}: 'mark', or None")
 
     found = files(
         data, channel, tier=tier, source=source, exchange=exchange, symbol=symbol, start=start, end=end
     )
     bronze = tier == Layout(data="").tier_raw
-    schema = _schema(channel) if bronze and channel in COLUMNS else None
-    frame = scan_files(found, schema)
+    frame = scan_files(found, _schema(channel) if bronze else None if found else _partition_schema())
     names = frame.collect_schema().names()
     for name, value in (("exchange", exchange), ("symbol", symbol)):
         if value is not None and name in names:
@@ -75,6 +83,11 @@ def scan(
             frame = frame.filter(pl.col(time) >= instant(start))
         if end is not None:
             frame = frame.filter(pl.col(time) < instant(end))
+    if gaps == "mark" and time in names:
+        from daedalus.dataset import mask
+
+        rows = mask.gaps(data, channel, source=source, exchange=exchange, symbol=symbol, start=start, end=end)
+        frame = mask.mark(frame, rows.collect(), time)
     return frame
 
 
@@ -105,7 +118,15 @@ def files(
     start: Instant | None = None,
     end: Instant | None = None,
 ) -> list[Path]:
-    """Return the Parquet files that can hold the rows asked for, in path order. Arguments as of `scan`."""
+    """Return the Parquet files that can hold the rows asked for, streams and their hours in order.
+
+    Arguments and errors as of `scan`.
+    """
+    _check_types(
+        {"channel": channel, "tier": tier}, {"source": source, "exchange": exchange, "symbol": symbol}
+    )
+    if not isinstance(data, str | Path):
+        raise TypeError(f"cannot scan data={data!r}: a path is expected, not {type(data).__name__}")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"cannot scan {data}: no such directory")
     layout = Layout(data=str(data))
@@ -116,7 +137,7 @@ def files(
     sources = [source] if source is not None else sorted(_directories(base))
     roots = [base / name / channel / ("" if tier == layout.tier_raw else tier) for name in sources]
     roots = [root for root in roots if root.is_dir()]
-    if not roots and channel not in COLUMNS:
+    if not roots and channel not in (*COLUMNS, *CHANNELS, FRAMES):
         raise ValueError(f"cannot scan the channel {channel!r}: {base} has none of that name")
     wanted = {
         name: sanitise(value)
@@ -124,13 +145,25 @@ def files(
         if value is not None
     }
     window = (None if start is None else instant(start), None if end is None else instant(end))
-    return sorted(path for root in roots for path in _walk(root, {}, wanted, window))
+    found = (path for root in roots for path in _walk(root, {}, wanted, window))
+    return sorted(found, key=lambda path: _NUMBER.sub(_padded, path.as_posix()))
 
 
-def instant(value: Instant) -> datetime:
+def _padded(match: re.Match[str]) -> str:
+    return f"{match[1]}={int(match[2]):04d}/"
+
+
+def _check_types(texts: dict[str, object], names: dict[str, object]) -> None:
+    for name, value in (texts | {key: value for key, value in names.items() if value is not None}).items():
+        if not isinstance(value, str):
+            raise TypeError(f"cannot scan {name}={value!r}: a text is expected, not {type(value).__name__}")
+
+
+def instant(value: object) -> datetime:
     """Return a time in UTC.
 
     Raises:
+        TypeError: it is neither a time nor a text.
         ValueError: the text is not an ISO time.
     """
     if isinstance(value, str):
@@ -138,6 +171,11 @@ def instant(value: Instant) -> datetime:
             value = datetime.fromisoformat(value)
         except ValueError as error:
             raise ValueError(f"cannot read the time {value!r}: ISO 8601 is expected") from error
+    elif not isinstance(value, date):
+        kind = type(value).__name__
+        raise TypeError(
+            f"cannot read the time {value!r}: a datetime, date or ISO text is expected, not {kind}"
+        )
     elif not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - made aware below
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -198,4 +236,13 @@ def _schema(channel: str) -> "pl.Schema":
         "time": pl.Datetime("us", "UTC"),
         "side": pl.List(pl.Struct({"price": pl.Float64, "size": pl.Float64})),
     }
-    return pl.Schema([(name, types[word]) for name, word in COLUMNS[channel]])
+    return pl.Schema([(name, types[word]) for name, word in columns_of(channel)])
+
+
+def _partition_schema() -> "pl.Schema":
+    """What every file of every tier has."""
+    import polars as pl
+
+    return pl.Schema(
+        {name: pl.String() if name in ("exchange", "symbol") else pl.Int32() for name in PARTITION_COLUMNS}
+    )

@@ -10,7 +10,7 @@ from daedalus.dataset.layout import HOUR_NS, Layout
 from daedalus.dataset.seal import seal_channel
 from daedalus.dataset.segment import Options
 from daedalus.kernel.journal import Cursor, Entry, Journal, Mark
-from daedalus.records import BookSnapshot, Gap, Ticker, Trade, pack_side
+from daedalus.records import BookSnapshot, Depth, Event, Frame, Gap, Instrument, Ticker, Trade, pack_side
 
 T0 = 491_630 * HOUR_NS  # 2026-01-31 14:00 UTC
 _MS = 1_000_000
@@ -94,6 +94,102 @@ def ticker(seq: int, **more: Any) -> Ticker:
     return Ticker(**(values | more))
 
 
+def depth(
+    seq: int,
+    kind: str = "update",
+    *,
+    bids: Sequence[tuple[float, float]] = (),
+    asks: Sequence[tuple[float, float]] = (),
+    **more: Any,
+) -> Depth:
+    at = more.pop("ts", T0 + seq * _MS)
+    values = {
+        "exchange": "binance",
+        "symbol": "BTC-USDT",
+        "collected_at": at // _MS,
+        "ts_recv": at,
+        "ts_event": at - 2 * _MS,
+        "nonce": seq * 10,
+        "kind": kind,
+        "first_exch_seq": seq * 10 - 9,
+        "bids": pack_side(bids),
+        "asks": pack_side(asks),
+        "symbol_raw": "BTC/USDT",
+        "seq": seq,
+        "session_id": "s1",
+        "capture_mono_ns": seq * _MS,
+        "clock_ok": True,
+        "exch_seq": None,
+        "flags": 1 if kind == "snapshot" else 0,
+    }
+    return Depth(**(values | more))
+
+
+def event(seq: int, channel: str = "bidask", **more: Any) -> Event:
+    at = T0 + seq * _MS
+    values = {
+        "exchange": "binance",
+        "symbol": "BTC-USDT",
+        "collected_at": at // _MS,
+        "ts_recv": at,
+        "channel": channel,
+        "ts_event": None if seq % 2 else at,
+        "method": "watchBidsAsks",
+        "data_json": f'{{"bid":{seq}}}',
+        "symbol_raw": "BTC/USDT",
+        "seq": seq,
+        "session_id": "s1",
+        "capture_mono_ns": seq,
+        "clock_ok": True,
+        "exch_seq": None,
+        "flags": 0,
+    }
+    return Event(**(values | more))
+
+
+def instrument(day: int = 0, **more: Any) -> Instrument:
+    at = T0 + day * 24 * HOUR_NS
+    values = {
+        "exchange": "binance",
+        "symbol": "BTC-USDT",
+        "collected_at": at // _MS,
+        "ts_recv": at,
+        "exchange_symbol": "BTCUSDT",
+        "kind": "spot",
+        "base": "BTC",
+        "quote": "USDT",
+        "settle": None,
+        "tick_size": 0.01,
+        "lot_size": 0.00001,
+        "min_amount": None,
+        "min_cost": 5.0,
+        "contract_size": None,
+        "active": True,
+        "info_json": "{}",
+        "symbol_raw": "BTC/USDT",
+        "session_id": "s1",
+    }
+    return Instrument(**(values | more))
+
+
+def frame(seq: int, **more: Any) -> Frame:
+    at = T0 + seq * _MS
+    values = {
+        "exchange": "binance",
+        "symbol": "all",
+        "collected_at": at // _MS,
+        "ts_recv": at,
+        "connection": 1,
+        "text": None if seq % 3 == 0 else '{"e":"trade"}',
+        "binary": b"\x00\xff" if seq % 3 == 0 else None,
+        "seq": seq,
+        "session_id": "s1",
+        "capture_mono_ns": seq,
+        "clock_ok": True,
+    }
+    return Frame(**(values | more))
+
+
 def gap(started: int = T0, ended: int = T0 + HOUR_NS, **more: Any) -> Gap:
     values = {
         "exchange": "binance",
@@ -125,7 +221,7 @@ def entry(
     marks = {
         record.symbol: Mark(record.ts_recv, record.seq, record.session_id)
         for record in records
-        if not isinstance(record, Gap)
+        if not isinstance(record, Gap | Instrument)
     }
     return Entry(
         sender, source, epoch, first_seq, len(records), skip, marks, msgspec.msgpack.encode(list(records))

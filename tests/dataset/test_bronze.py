@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from daedalus.dataset.bronze import batch, schema
 from daedalus.dataset.layout import HOUR_NS, Partition
-from daedalus.records import columns, pack_side
-from tests.dataset.makings import T0, book, gap, sealed, ticker, trade
+from daedalus.records import Event, columns, pack_side
+from tests.dataset.makings import T0, book, depth, event, frame, gap, instrument, sealed, ticker, trade
 
 HOUR = Partition("ccxt", "orderbook", "binance", "BTC-USDT", T0 // HOUR_NS)
 TAIL = "symbol_raw seq session_id capture_mono_ns clock_ok exch_seq flags"
@@ -32,12 +32,28 @@ EXPECTED = {
         "exchange symbol channel year month day hour started_at ended_at session_id first_seq last_seq "
         "reason lost_estimate detail"
     ),
+    "depth": f"{HEAD} timestamp nonce kind first_exch_seq bids asks {TAIL}",
+    "bidask": f"{HEAD} timestamp method data_json {TAIL}",
+    "funding_rate": f"{HEAD} timestamp method data_json {TAIL}",
+    "instruments": (
+        f"{HEAD} exchange_symbol kind base quote settle tick_size lot_size min_amount min_cost contract_size "
+        "active info_json symbol_raw session_id"
+    ),
+    "frames": f"{HEAD} connection text binary seq session_id capture_mono_ns clock_ok",
 }
 RECORDS = {
     "orderbook": [book(n, bids=[(99 - k, 1.0 + n) for k in range(n % 4)]) for n in range(1, 30)],
     "trades": [trade(n, cost=None if n % 2 else n * 1.0) for n in range(1, 30)],
     "ticker": [ticker(n) for n in range(1, 30)],
     "gaps": [gap(T0 + n, T0 + n + 5_000, first_seq=n) for n in range(0, 29_000, 1000)],
+    "depth": [
+        depth(n, "update" if n % 9 else "snapshot", bids=[(99 - k, k * 0.5) for k in range(n % 4)])
+        for n in range(1, 30)
+    ],
+    "bidask": [event(n) for n in range(1, 30)],
+    "funding_rate": [event(n, "funding_rate") for n in range(1, 30)],
+    "instruments": [instrument(ts_recv=T0 + n * 1000, tick_size=n or None) for n in range(29)],
+    "frames": [frame(n) for n in range(1, 30)],
 }
 
 
@@ -67,13 +83,13 @@ def test_types_are_those_of_the_interface():
 def test_rows_are_the_public_columns_of_their_records(channel):
     """The reference is `records.columns`, the row as the wire has it."""
     records = RECORDS[channel]
-    made = batch(HOUR._replace(channel=channel), records)
+    made = batch(HOUR._replace(channel=channel, symbol=symbol_of(channel)), records)
     names = made.schema.names
     rest = names[names.index("hour") + 1 :]
     for record, row in zip(records, made.to_pylist(), strict=True):
         expected = columns(record)
-        if channel == "gaps":
-            assert row["channel"] == expected.pop(0)
+        if channel == "gaps" or isinstance(record, Event):
+            assert row.get("channel", channel) == expected.pop(0)
         for name, value in zip(rest, expected, strict=True):
             found = row[name]
             if name in {"bids", "asks"}:
@@ -99,7 +115,7 @@ def test_sides_of_any_length_keep_every_bit(sides):
         assert found == [pack_side(side[index]) for side in sides]
 
 
-def test_missing_values_are_null_and_never_zero():
+def test_d33_missing_values_are_null_and_never_zero():
     row = batch(HOUR, [book(3, nonce=None, bids=[])]).to_pylist()[0]
     assert (row["timestamp"], row["nonce"], row["exch_seq"], row["bids"]) == (None, None, None, [])
 
@@ -118,13 +134,17 @@ def msgspec_replace(record, bids):
 @pytest.fixture(scope="module", params=sorted(EXPECTED))
 def segment(request, tmp_path_factory) -> tuple[str, Path, Path]:
     data = tmp_path_factory.mktemp("data")
-    channel = "trades" if request.param == "gaps" else request.param
+    channel = "trades" if request.param in ("gaps", "instruments") else request.param
     (path,) = sealed(data, channel, RECORDS[request.param])
     return request.param, data, path
 
 
+def symbol_of(channel: str) -> str:
+    return "all" if channel == "frames" else "BTC-USDT"
+
+
 @pytest.mark.parametrize("hive", [True, False])
-def test_every_reader_opens_segments_with_and_without_hive_inference(segment, hive):
+def test_d30_every_reader_opens_segments_with_and_without_hive_inference(segment, hive):
     channel, _, path = segment
     rows = len(RECORDS[channel])
     expected = EXPECTED[channel].split()
@@ -142,11 +162,11 @@ def test_every_reader_opens_segments_with_and_without_hive_inference(segment, hi
     assert sorted(in_duckdb.schema.names) == sorted(expected)
     for table in (in_polars.to_dicts(), in_arrow.to_pylist(), in_duckdb.to_pylist()):
         assert {(row["symbol"], row["year"], row["month"], row["day"], row["hour"]) for row in table} == {
-            ("BTC-USDT", 2026, 1, 31, 14)
+            (symbol_of(channel), 2026, 1, 31, 14)
         }
 
 
-def test_stored_types_are_what_hive_inference_gives(segment):
+def test_d30_stored_types_are_what_hive_inference_gives(segment):
     """Otherwise a reader with inference sees another type than one without."""
     _, _, path = segment
     root = path.parents[6]
@@ -160,12 +180,12 @@ def test_partition_values_stand_in_the_data_and_in_the_path(segment):
     channel, data, path = segment
     where = path.relative_to(data).as_posix()
     assert where == (
-        f"raw/ready/ccxt/{channel}/exchange=binance/symbol=BTC-USDT/year=2026/month=1/day=31/hour=14/"
+        f"raw/ready/ccxt/{channel}/exchange=binance/symbol={symbol_of(channel)}/year=2026/month=1/day=31/hour=14/"
         "segment_20260131T14_00001.parquet"
     )
     row = pl.read_parquet(path, hive_partitioning=False).row(0, named=True)
     assert (row["exchange"], row["symbol"], row["year"], row["month"], row["day"], row["hour"]) == (
-        *("binance", "BTC-USDT"),
+        *("binance", symbol_of(channel)),
         *(2026, 1, 31, 14),
     )
 

@@ -8,10 +8,22 @@ from click.testing import CliRunner
 
 import daedalus
 from daedalus.cli.query import command
-from daedalus.dataset.columns import COLUMNS
+from daedalus.dataset.columns import COLUMNS, columns_of
 from daedalus.dataset.layout import HOUR_NS, Layout
 from daedalus.dataset.scan import files
-from tests.dataset.makings import T0, entry, gap, seal_all, trade, write_journal
+from tests.dataset.makings import (
+    T0,
+    depth,
+    entry,
+    event,
+    frame,
+    gap,
+    instrument,
+    seal_all,
+    sealed,
+    trade,
+    write_journal,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +133,133 @@ def test_drafts_and_hidden_directories_are_not_read(tmp_path):
 def test_a_wrong_question_is_named(data, arguments, options, error):
     with pytest.raises(ValueError, match=error):
         daedalus.scan(data, *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error"),
+    [
+        ((3,), {}, "channel=3: a text is expected, not int"),
+        (("trades",), {"symbol": ["BTC/USDT"]}, "symbol=.* a text is expected, not list"),
+        (("trades",), {"exchange": b"binance"}, "exchange=.* not bytes"),
+        (("trades",), {"tier": None}, "tier=None"),
+        (("trades",), {"start": 1700000000}, "cannot read the time 1700000000: .* not int"),
+        (("trades",), {"end": ("2026",)}, "cannot read the time .* not tuple"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(data, arguments, options, error):
+    with pytest.raises(TypeError, match=error):
+        daedalus.scan(data, *arguments, **options)
+
+
+def test_a_data_directory_of_a_wrong_type_is_named():
+    with pytest.raises(TypeError, match="data=None: a path is expected"):
+        daedalus.scan(None, "trades")
+
+
+@pytest.mark.parametrize("tier", ["silver", "gold"])
+def test_a_tier_that_holds_nothing_is_empty_and_can_be_asked(data, tier):
+    frame = daedalus.scan(data, "orderbook", tier=tier, exchange="binance", start="2026-01-31")
+    assert frame.collect().height == 0
+    assert frame.collect_schema().names() == ["exchange", "symbol", "year", "month", "day", "hour"]
+    assert frame.filter(pl.col("hour") == 3).collect().height == 0
+
+
+def test_hours_come_in_the_order_of_time(tmp_path):
+    """By path, day 1 comes before day 31 and hour 2 after hour 14."""
+    rows = [trade(hour + 1, ts=T0 + hour * HOUR_NS) for hour in range(31)]
+    write_journal(tmp_path, "trades", [[entry(rows, 1)]])
+    seal_all(tmp_path, "trades")
+    assert daedalus.scan(tmp_path, "trades").collect()["seq"].to_list() == list(range(1, 32))
+
+
+@pytest.mark.parametrize(
+    ("channel", "records", "rows"),
+    [
+        ("depth", [depth(1, "snapshot", bids=[(1, 2)]), depth(2)], 2),
+        ("bidask", [event(1), event(2)], 2),
+        ("frames", [frame(1), frame(3)], 2),
+        ("instruments", [instrument(), instrument(1), trade(1)], 2),
+    ],
+)
+def test_every_kind_of_table_is_scanned(tmp_path, channel, records, rows):
+    sealed(tmp_path, "trades" if channel == "instruments" else channel, records)
+    found = daedalus.scan(tmp_path, channel).collect()
+    assert (found.height, found.columns) == (rows, [name for name, _ in columns_of(channel)])
+
+
+def test_d32_instruments_are_daily_and_show_when_a_tick_size_changed(tmp_path):
+    sealed(tmp_path, "trades", [instrument(0), instrument(1), instrument(2, tick_size=0.1)])
+    days = daedalus.scan(tmp_path, "instruments", symbol="BTC/USDT").select("day", "tick_size").collect()
+    assert days.rows() == [(31, 0.01), (1, 0.01), (2, 0.1)]
+    later = daedalus.scan(tmp_path, "instruments", start="2026-02-02").collect()
+    assert later["tick_size"].to_list() == [0.1]
+
+
+def test_channels_that_nobody_collected_yet_are_empty_and_others_unknown(data):
+    assert daedalus.scan(data, "ohlcv").collect_schema().names() == [name for name, _ in columns_of("ohlcv")]
+    with pytest.raises(ValueError, match="cannot scan the channel 'mark_price'"):
+        daedalus.scan(data, "mark_price")
+
+
+# --- gaps -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gappy(tmp_path_factory):
+    """Trades each minute from 14:00 to 17:59; gaps of two symbols, one of them over hours."""
+    root = tmp_path_factory.mktemp("gappy")
+    minute = HOUR_NS // 60
+    rows = [trade(n + 1, ts=T0 + n * minute, symbol=s) for n in range(240) for s in ("BTC-USDT", "ETH-USDT")]
+    told = [
+        gap(T0 + 10 * minute, T0 + 12 * minute),
+        gap(T0 + 11 * minute, T0 + 100 * minute),
+        gap(T0 + 200 * minute, T0 + 200 * minute),
+        gap(T0 + 5 * minute, T0 + 6 * minute, symbol="ETH-USDT"),
+        gap(T0, T0 + 240 * minute, channel="orderbook"),
+    ]
+    write_journal(root, "trades", [[entry([*rows, *told], 1)]])
+    seal_all(root, "trades")
+    return root
+
+
+def test_rows_are_marked_that_lie_in_a_gap_of_their_own_stream(gappy):
+    found = daedalus.scan(gappy, "trades", gaps="mark").collect()
+    in_gap = found.filter(pl.col("in_gap"))
+    minutes = {
+        symbol: sorted(((ts.hour - 14) * 60 + ts.minute) for ts in rows["capture_ts"])
+        for (symbol,), rows in in_gap.group_by("symbol")
+    }
+    assert minutes == {"BTC-USDT": list(range(10, 100)), "ETH-USDT": [5]}
+    assert found["in_gap"].null_count() == 0
+    assert found.drop("in_gap").equals(daedalus.scan(gappy, "trades").collect())
+
+
+def test_a_gap_that_began_hours_before_the_question_marks_its_rows(gappy):
+    question = {"symbol": "BTC/USDT", "start": "2026-01-31T15:30", "end": "2026-01-31T15:50"}
+    found = daedalus.scan(gappy, "trades", gaps="mark", **question).collect()
+    assert found["in_gap"].to_list() == [True] * 10 + [False] * 10
+    assert daedalus.gaps(gappy, "trades", **question).collect().height == 1
+    assert daedalus.scan(gappy, "gaps", **question).collect().height == 0  # by its beginning it is not there
+
+
+def test_gaps_of_a_stretch_of_time_are_those_that_overlap_it(gappy):
+    def asked(**question) -> list[int]:
+        rows = daedalus.gaps(gappy, "trades", symbol="BTC/USDT", **question).collect()
+        return [round((at.timestamp() * 1e9 - T0) / (HOUR_NS // 60)) for at in rows["started_at"]]
+
+    assert asked() == [10, 11, 200]
+    assert asked(end="2026-01-31T14:11") == [10]
+    assert asked(start="2026-01-31T14:12") == [11, 200]
+    assert asked(start="2026-01-31T17:20", end="2026-01-31T17:20:01") == [200]
+    assert asked(start="2026-01-31T17:21") == []
+    assert daedalus.gaps(gappy).collect().height == 5
+
+
+def test_a_data_set_without_gap_rows_marks_nothing(tmp_path):
+    sealed(tmp_path, "trades", [trade(1)])
+    assert daedalus.scan(tmp_path, "trades", gaps="mark").collect()["in_gap"].to_list() == [False]
+    with pytest.raises(ValueError, match="gaps='drop': 'mark', or None"):
+        daedalus.scan(tmp_path, "trades", gaps="drop")
 
 
 def test_a_missing_data_directory_is_named(tmp_path):

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-__all__ = ["SUFFIX", "Options", "merge", "open_parquet", "row_count", "sorted_by_time", "write_ndjson"]
+__all__ = [
+    "SUFFIX",
+    "Options",
+    "merge",
+    "open_parquet",
+    "read_ndjson",
+    "row_count",
+    "sorted_by_time",
+    "write_ndjson",
+]
 
 SUFFIX = {"parquet": ".parquet", "ndjson": ".ndjson.zst"}
 _INTEGER_WORDS = {"i32", "i64", "time"}
@@ -74,7 +83,7 @@ def row_count(path: Path) -> int:
         OSError, ValueError: the file cannot be read.
     """
     if path.name.endswith(SUFFIX["ndjson"]):
-        return sum(1 for _ in _lines(path))
+        return sum(1 for _ in read_ndjson(path))
     from pyarrow.parquet import read_metadata
 
     return int(read_metadata(path).num_rows)
@@ -146,12 +155,23 @@ def write_ndjson(source: Path, target: Path, level: int) -> None:
             out.write(b"".join(encoder.encode(row) + b"\n" for row in found.to_pylist()))
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_ndjson(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of compressed JSON lines, as they stand there.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file (the message has the line).
+    """
     import io
 
     import zstandard
 
     decoder = msgspec.json.Decoder(dict[str, Any])
-    with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as plain:
-        for line in io.BufferedReader(plain):
-            yield decoder.decode(line)
+    number = 0
+    try:
+        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as plain:
+            for line in io.BufferedReader(plain):
+                number += 1
+                yield decoder.decode(line)
+    except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path} at line {number or 1}: {error}") from error

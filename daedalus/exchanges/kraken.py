@@ -335,7 +335,7 @@ class KrakenAdapter:
         recent = message.type == "snapshot"
         for trade in sorted(message.data, key=lambda trade: trade.trade_id):
             symbol = self._symbols.get(trade.symbol)
-            if symbol is None or Stream(symbol, "trades") not in self._streams:
+            if symbol is None or trade.symbol not in self._wanted.get("trade", ()):
                 continue
             ts_event = ns_of(trade.timestamp)
             items += self._past.seen(symbol, trade.symbol, trade.trade_id, ts_event, live=not recent)
@@ -348,5 +348,5 @@ class KrakenAdapter:
             ticker_fact(symbol, row, raw=self._raw_info)
             for row in message.data
             if (symbol := self._symbols.get(row.symbol)) is not None
-            and Stream(symbol, "ticker") in self._streams
+            and row.symbol in self._wanted.get("ticker", ())
         ]

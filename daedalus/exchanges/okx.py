@@ -60,6 +60,7 @@ _ALL_TRADES = "trades-all"
 _ARGS_MAX = 200  # of one message, which may have 64 KB
 _PAGES_MAX = 20
 _LATER_S = 5.0
+_PONG = b"pong"
 _OK = 200
 
 
@@ -112,9 +113,10 @@ class OkxAdapter:
             self._kinds[name] = instrument_type(symbol)
             if self._symbols.setdefault(name, symbol) != symbol:
                 raise ValueError(f"cannot collect {symbol} beside {self._symbols[name]}: both are {name}")
-        self._wanted = dict.fromkeys(
-            (self._theirs(channel), instrument_id(symbol)) for symbol, channel in self._streams
-        )
+        self._wanted: dict[tuple[str, str], list[Stream]] = {}  # their channel and instrument -> ours
+        for stream in self._streams:
+            arg = self._theirs(stream.channel), instrument_id(stream.symbol)
+            self._wanted.setdefault(arg, []).append(stream)
         self._contracts: dict[str, Contract] = {}
         self._books = {
             name: OkxBook(name, self._symbols[name], [s.channel for s in self._of("books", name)], levels)
@@ -144,8 +146,7 @@ class OkxAdapter:
         return _ALL_TRADES if self._alone else _CHANNELS[channel]
 
     def _of(self, theirs: str, name: str) -> list[Stream]:
-        symbol = self._symbols.get(name)
-        return [s for s in self._streams if s.symbol == symbol and self._theirs(s.channel) == theirs]
+        return self._wanted.get((theirs, name), [])
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -241,7 +242,7 @@ class OkxAdapter:
         """Return what one message says; [] once the connection is broken."""
         if self._broken:
             return []
-        if raw == b"pong":
+        if len(raw) == len(_PONG) and bytes(raw) == _PONG:
             return [Control("heartbeat")]
         try:
             frame = decode_frame(raw)
@@ -287,14 +288,10 @@ class OkxAdapter:
         ours = {name: symbol for name, symbol in self._symbols.items() if self._kinds[name] == kind}
         facts, contracts = instruments_of(body, ours)
         items: list[Item] = list(facts)
-        changed = [name for name, contract in contracts.items() if self._contracts.get(name) != contract]
-        for name in changed:
-            known = name in self._contracts
-            self._contracts[name] = contracts[name]
-            if (book := self._books.get(name)) is not None:
-                book.counted_in(contracts[name])
-                if known and not self._broken:
-                    items += self._resync(name, "error", f"a contract of {name} is worth something else now")
+        for name, contract in contracts.items():
+            if name in self._books and self._contracts.get(name) != contract:
+                self._books[name].counted_in(contract)
+        self._contracts.update(contracts)
         if self._broken:
             return items
         begun = self._waiting.intersection(contracts)

@@ -37,11 +37,13 @@ class OkxBook:
         self.name = name
         self.state = BookState(symbol, channels, levels, LEVELS)
         self._texts = Texts(None)
+        self._contract: Contract | None = None
+        self._recounted = False  # the book is counted in contracts of another size
 
     def counted_in(self, contract: Contract | None) -> None:
-        """Take what a contract is worth; sizes in the book are of the old one: it must begin anew."""
-        self._texts = Texts(None if contract is None else contract.base_of)
-        self.state.reset()
+        """Take what a contract is worth from the next snapshot on: a book has sizes of one kind."""
+        self._contract = contract
+        self._recounted = self.state.valid
 
     def take(self, row: BookRow, *, snapshot: bool) -> list[Item]:
         """Return what a row says: nothing before the first snapshot.
@@ -52,9 +54,12 @@ class OkxBook:
         """
         state, texts = self.state, self._texts
         if snapshot:
-            texts.clear(checked=bool(row.checksum))
+            texts = self._texts = Texts(None if self._contract is None else self._contract.base_of)
+            texts.checked, self._recounted = bool(row.checksum), False
         elif not state.valid:
             return []
+        elif self._recounted:
+            raise BookDamagedError("error", f"{self.name}: a contract is worth something else now")
         elif row.prevSeqId != state.nonce:
             raise BookDamagedError(
                 "sequence", f"{self.name}: prevSeqId {row.prevSeqId}, expected {state.nonce}"

@@ -176,13 +176,7 @@ class Texts:
         """
         self._base = base
         self._sides: tuple[dict[float, str], dict[float, str]] = ({}, {})
-        self.checked = False
-
-    def clear(self, *, checked: bool) -> None:
-        """Forget both sides; `checked`: keep texts from now on."""
-        self.checked = checked
-        for texts in self._sides:
-            texts.clear()
+        self.checked = False  # keep texts
 
     def read(self, side: int, levels: list[Level]) -> bytes:
         """Take the changed levels of a side and return them packed, in base currency.

@@ -14,6 +14,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "coverage": ("daedalus.cli.coverage", "What was observed of a stream, and why not the rest."),
     "query": ("daedalus.cli.query", "Ask the stored data in SQL."),
+    "register": ("daedalus.cli.register", "What symbols are called on disk."),
     "simulate": ("daedalus.cli.simulate", "Be an exchange on loopback: recordings or a model."),
     "subscribe": ("daedalus.cli.subscribe", "Print live rows of features."),
     "sync": ("daedalus.cli.sync", "Send sealed segments to an object store."),

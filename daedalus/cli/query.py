@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_TABLES = ("orderbook", "trades", "ticker", "gaps")
+_TABLES = ("orderbook", "trades", "ticker", "depth", "bidask", "ohlcv", "instruments", "frames", "gaps")
 _TERMINAL_ROWS = 50
 
 
@@ -27,7 +27,9 @@ _TERMINAL_ROWS = 50
 def command(what: str, data: Path, engine: str, limit: int | None, *, as_json: bool) -> None:
     """Print rows of a Parquet PATH (file, directory, glob), or of a SQL query.
 
-    SQL sees the tables orderbook, trades, ticker and gaps of --data. Symbols are stored sanitised: BTC-USDT.
+    SQL sees the channels of --data as tables: orderbook, trades, ticker, depth, gaps, instruments and what
+    else was collected. Symbols are stored sanitised: BTC-USDT. Exits 2 for a query that the engine does not
+    understand.
     """
     as_json = as_json or not sys.stdout.isatty()
     if limit is None and not as_json:
@@ -37,8 +39,10 @@ def command(what: str, data: Path, engine: str, limit: int | None, *, as_json: b
         raise click.UsageError(f"cannot query {what}: no such Parquet file or directory, and no SQL")
     try:
         table = (_by_duckdb if engine == "duckdb" else _by_polars)(what, found, data, limit)
+    except _misunderstandings() as error:
+        raise click.UsageError(f"cannot query {what}: {_said(error, what, engine)}") from error
     except _failures() as error:
-        raise click.ClickException(f"cannot query {what}: {error}") from error
+        raise click.ClickException(f"cannot query {what}: {_said(error, what, engine)}") from error
     _show(table, as_json=as_json)
 
 
@@ -64,7 +68,7 @@ def _by_polars(what: str, found: list[Path], data: Path, limit: int | None) -> "
     if found:
         frame = scan_files(found)
     else:
-        frame = pl.SQLContext({name: scan(data, name) for name in _TABLES}).execute(what, eager=False)
+        frame = pl.SQLContext({name: scan(data, name) for name in _tables(data)}).execute(what, eager=False)
     return (frame if limit is None else frame.limit(limit)).collect()
 
 
@@ -87,7 +91,7 @@ def _by_duckdb(what: str, found: list[Path], data: Path, limit: int | None) -> "
                 [str(path) for path in found], hive_partitioning=False, union_by_name=True
             )
         else:
-            for name in _TABLES:
+            for name in _tables(data):
                 paths = [str(path) for path in files(data, name)]
                 if paths:
                     view = connection.read_parquet(paths, hive_partitioning=False, union_by_name=True)
@@ -100,6 +104,35 @@ def _by_duckdb(what: str, found: list[Path], data: Path, limit: int | None) -> "
         table = (result if limit is None else result.limit(limit)).to_arrow_table()
     frame = pl.from_arrow(table)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _tables(data: Path) -> list[str]:
+    """Return the channels that SQL sees: the usual ones, and whatever else is stored."""
+    from daedalus.dataset.layout import Layout
+
+    stored = {path.name for path in Layout(data=str(data)).ready().glob("*/*") if path.is_dir()}
+    return [*_TABLES, *sorted(name for name in stored - set(_TABLES) if not name.startswith("."))]
+
+
+def _said(error: Exception, what: str, engine: str) -> str:
+    """Return what an engine says in one line, without the innards that polars prints behind it."""
+    text = str(error).strip().partition("\n")[0].rstrip(": ")
+    if text != "statement type is not supported":
+        return text
+    verb = what.split(maxsplit=1)[0].upper()
+    return f"{engine} answers SELECT, not {verb}: stored data are never changed by a query"
+
+
+def _misunderstandings() -> tuple[type[Exception], ...]:
+    """What a query raises that asks for what is not there, or in words that the engine does not know."""
+    import polars as pl
+
+    ours = (
+        *(pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError),
+        *(pl.exceptions.ColumnNotFoundError, pl.exceptions.SchemaError),
+    )
+    duckdb = sys.modules.get("duckdb")
+    return ours if duckdb is None else (*ours, duckdb.ProgrammingError, duckdb.NotSupportedError)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -291,10 +291,37 @@ def test_query_looks_into_a_directory(data, engine):
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
-def test_a_wrong_query_is_one_line_and_exit_1(data, engine):
-    done = CliRunner().invoke(command, ["select * from nonsense", "--data", str(data), "--engine", engine])
-    assert done.exit_code == 1
-    assert "cannot query select * from nonsense" in done.output
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from nonsense",
+        "select nope from trades",
+        "select * frm trades",
+        "merge into trades using x on a=b when matched then delete",
+        "select unknown_function(seq) from trades",
+    ],
+)
+def test_a_query_the_engine_does_not_understand_is_one_line_and_exit_2(data, engine, sql):
+    done = CliRunner().invoke(command, [sql, "--data", str(data), "--engine", engine])
+    assert done.exit_code == 2
+    (line,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
+    assert line.startswith(f"Error: cannot query {sql}: ")
+    assert len(line) < 400
+    assert not any(sign in done.output for sign in ("Span(", "TokenWithSpan", "PROJECT")), done.output
+
+
+def test_what_is_no_question_is_refused_in_plain_words(data):
+    done = CliRunner().invoke(command, ["create index i on trades (seq)", "--data", str(data)])
+    assert (done.exit_code, "polars answers SELECT, not CREATE" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_query_sees_every_channel_that_is_stored(tmp_path, engine):
+    sealed(tmp_path, "funding_rate", [event(1, "funding_rate")])
+    sealed(tmp_path, "depth", [depth(1, "snapshot", bids=[(1, 2)])])
+    for sql in ("select count(*) as n from funding_rate", "select count(*) as n from depth"):
+        done = CliRunner().invoke(command, [sql, "--data", str(tmp_path), "--engine", engine])
+        assert (done.exit_code, done.output) == (0, '{"n":1}\n')
 
 
 def test_a_path_that_is_not_there_is_a_usage_error():

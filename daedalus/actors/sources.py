@@ -16,6 +16,8 @@ from daedalus.kernel.telemetry import get_logger
 from daedalus.records import CHANNELS, FRAMES, sanitise
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from daedalus.exchanges.ccxt_pro import CcxtExchange
 
 __all__ = [
@@ -81,12 +83,10 @@ def make_adapter(settings: CollectorSettings, sink: Sink) -> "CcxtExchange | Nat
     """
     common: dict[str, Any] = {
         "id": settings.id or settings.exchange,
-        "name": settings.exchange,
         "channels": settings.channels,
         "levels": settings.max_orderbook_depth,
         "side": settings.side,
         "raw_info": settings.raw_capture == "info",
-        "raw_frames": settings.raw_capture == "frames",
         "api_key_file": settings.api_key_file,
         "api_secret_file": settings.api_secret_file,
         "backfill": settings.backfill,
@@ -98,44 +98,50 @@ def make_adapter(settings: CollectorSettings, sink: Sink) -> "CcxtExchange | Nat
         "reconnect_cap_s": settings.reconnect_cap_s,
     }
     if settings.adapter == "native":
-        native = common | {
-            "exchange": settings.exchange,
-            "raw_capture": settings.raw_capture,
-            "ws_url": settings.ws_url,
-            "rest_url": settings.rest_url,
-            "symbols_per_connection": settings.symbols_per_connection,
-            "rotate_after_h": settings.rotate_after_h,
-        }
-        return NativeExchange(NativeOptions(**_taken(NativeOptions, native)), sink)
+        native = NativeOptions(
+            exchange=settings.exchange,
+            ws_url=settings.ws_url,
+            rest_url=settings.rest_url,
+            raw_capture=settings.raw_capture,
+            symbols_per_connection=settings.symbols_per_connection,
+            rotate_after_h=settings.rotate_after_h,
+            **common,
+        )
+        return NativeExchange(native, sink)
     from daedalus.exchanges.ccxt_pro import CcxtExchange, CcxtOptions
 
-    ccxt = common | {
-        "overrides": settings.ccxt,
-        "max_concurrent": settings.max_concurrent_subscriptions,
-        "streams_per_connection": settings.symbols_per_connection,
-    }
     if not settings.bulk:
-        ccxt["bulk"] = {}
-    return CcxtExchange(CcxtOptions(**_taken(CcxtOptions, ccxt)), sink)
+        common["bulk"] = {}
+    # few streams have a socket each, so that each fails alone; many share, as the exchange wants it
+    streams, most = sum(map(len, settings.channels.values())), settings.symbols_per_connection
+    ccxt = CcxtOptions(
+        streams_per_connection=most if streams > most else 0,
+        name=settings.exchange,
+        overrides=settings.ccxt,
+        raw_frames=settings.raw_capture == "frames",
+        max_concurrent=settings.max_concurrent_subscriptions,
+        **common,
+    )
+    return CcxtExchange(ccxt, sink)
 
 
 def whole_books(shell: "CcxtExchange | NativeExchange") -> list[DepthFact]:
     """Return the whole book of every depth stream whose book is valid now."""
     if not isinstance(shell, NativeExchange):
-        return []
+        return []  # ccxt has no depth
     return [fact for one in shell.connections if one.open for fact in one.adapter.snapshots()]
 
 
 def last_heard(shell: "CcxtExchange | NativeExchange") -> dict[Stream, int]:
     """Return the capture time, ns, of the last good message of each stream's connection, where known."""
-    if not isinstance(shell, NativeExchange):
+    heard: list[tuple[Iterable[Stream], int | None]]
+    if isinstance(shell, NativeExchange):
+        heard = [(one.adapter.streams, getattr(one, "since", None)) for one in shell.connections]
+    elif shell.hooks is None:
         return {}
-    heard = ((one.adapter.streams, getattr(one, "since", None)) for one in shell.connections)
+    else:
+        heard = [(one.streams, one.since) for one in shell.hooks.connections.values()]
     return {stream: at for streams, at in heard if at is not None for stream in streams}
-
-
-def _taken(options: type[msgspec.Struct], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in options.__struct_fields__}
 
 
 def names_of(settings: CollectorSettings) -> dict[str, str]:

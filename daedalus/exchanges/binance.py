@@ -47,8 +47,8 @@ from daedalus.exchanges.sides import semantics, taker
 __all__ = ["BinanceAdapter"]
 
 _CHANNELS = ("orderbook", "depth", "trades", "ticker")
-_PREFIX = b'{"stream":"'
-_NAME_MAX = 80  # bytes of a message in which its stream is looked for
+_NAME_AT = len(b'{"stream":"')  # where all messages name their stream; another is looked at as a whole
+_NAME_END = 80
 _ADDRESS_MAX = 4_000  # characters of stream names: more is subscribed by message
 _SUBSCRIBE_MAX = 100  # streams a message
 _ADDRESS_ID, _LIST_ID = 0, 1  # of what is subscribed by the address, and of requests; others follow
@@ -246,17 +246,17 @@ class BinanceAdapter:
         """Return what one message says; [] once the connection is broken."""
         if self._broken:
             return []
-        head = bytes(raw[:_NAME_MAX])
-        route = None
-        if head.startswith(_PREFIX):
-            route = self._routes.get(head[len(_PREFIX) : head.find(b'"', len(_PREFIX))])
+        head = bytes(raw[_NAME_AT:_NAME_END])
+        route = self._routes.get(head[: head.find(b'"')])
         if route is None:
             route = self._find(raw)
             if route is None:
                 return self._other(raw)
         items = self._take(route, raw)
         if _ADDRESS_ID in self._unheard:  # one stream of the address is open: all are
-            return [Control("subscribed", self._unheard.pop(_ADDRESS_ID)), *items]
+            opened = self._unheard.pop(_ADDRESS_ID)
+            if opened:
+                return [Control("subscribed", opened), *items]
         return items
 
     def _take(self, route: _Route, raw: bytes | memoryview) -> list[Item]:

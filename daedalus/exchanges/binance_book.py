@@ -16,9 +16,10 @@ both markets:
 **Reach.** A snapshot with as many levels as were asked for is the book's inner part: below its last bid and
 above its last ask there may be levels that nobody told us. Updates out there are kept, and every level in
 the book is true; but the side is *certain* only down to the reach. The top of the book is cut at the reach,
-so a level may be missing at the end of it, never in the middle. When fewer than twice the wanted levels are
-certain the book is `thin`, and a second snapshot is asked for while the first goes on to be used: the stream
-is whole, so nothing is lost, what is known beyond the new reach is kept, and there is no gap. Only a side with no certain level at all ends the book.
+so a level may be missing at the end of it, never in the middle. When half of the reach is used up the book is
+`thin`, and a second snapshot is asked for while the first goes on to be used: the stream is whole, so nothing
+is lost, what is known beyond the new reach is kept, and there is no gap. Only a side with no certain level at
+all ends the book. (On a calm day a recorded USD-M price went through 257 of 1000 levels in one update.)
 
 Source: binance-spot-api-docs, web-socket-streams.md, and developers.binance.com, USDⓈ-M Futures: "How to
 manage a local order book correctly" (both).
@@ -44,6 +45,7 @@ _LEVEL = 16  # bytes
 _CROSSED_MAX = 200  # updates in a row: a book that stays crossed is damaged
 _CROSSED_MS_MAX = 2_000  # of the exchange's clock
 _LOOK_EVERY = 32  # updates between two looks at the reach
+_CROSSED = int(Flag.CROSSED)  # an int: the arithmetic of enums costs a microsecond
 _price_at = Struct("<d").unpack_from
 
 
@@ -248,7 +250,7 @@ class BookSync:
     def flags(self, bids: bytes, asks: bytes) -> int:
         """Return the flags of a valid book, given its top, and count how long it has been crossed."""
         flags = book_flags(bids, asks)
-        if not flags & Flag.CROSSED:
+        if not flags & _CROSSED:
             self._crossed = 0
         else:
             if self._crossed == 0:
@@ -270,7 +272,7 @@ class BookSync:
         """Return whether the certain part begins to run out. Looks at one update in 32 only."""
         if self.applied % _LOOK_EVERY or self.complete:
             return False
-        wanted = min(2 * levels, self._limit // 2)
+        wanted = min(max(2 * levels, self._limit // 2), self._limit * 3 // 4)
         bids, asks = self.top(wanted)
         short = _LEVEL * wanted
         return (len(bids) < short and self._floor != -inf) or (len(asks) < short and self._ceiling != inf)

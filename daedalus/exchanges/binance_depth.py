@@ -21,6 +21,7 @@ _ATTEMPTS_MAX = 5  # snapshots in a row that do not help, before it is said agai
 _SETTLED = 100  # updates applied, after which a book counts as recovered
 _REFRESH_S = 5.0  # between two snapshots that extend the reach, where they follow at once
 _INVALID_SYMBOL = -1121
+_COMPLETE = int(Flag.COMPLETE)
 
 
 class BookChannel:
@@ -118,7 +119,7 @@ class BookChannel:
     def _book(self, bids: bytes, asks: bytes, ts_event: int | None, flags: int) -> BookFact:
         sync = self.sync
         if sync.complete and sync.holds_no_more_than(self._levels):
-            flags |= Flag.COMPLETE
+            flags |= _COMPLETE
         return BookFact(
             symbol=self.symbol,
             ts_event=ts_event,
@@ -126,7 +127,7 @@ class BookChannel:
             bids=bids,
             asks=asks,
             exch_seq=sync.last,
-            flags=int(flags),
+            flags=flags,
         )
 
     # -- snapshots
@@ -189,7 +190,7 @@ class BookChannel:
         return items
 
     def _first_depths(self, last: int, ts_ms: int | None, loaded: Loaded, first: int) -> list[Item]:
-        flags = first | book_flags(loaded.bids, loaded.asks) | (Flag.COMPLETE if self.sync.complete else 0)
+        flags = first | book_flags(loaded.bids, loaded.asks) | (_COMPLETE if self.sync.complete else 0)
         snapshot = DepthFact(
             symbol=self.symbol,
             ts_event=None if ts_ms is None else ts_ms * MS,
@@ -199,7 +200,7 @@ class BookChannel:
             bids=loaded.bids,
             asks=loaded.asks,
             exch_seq=last,
-            flags=int(flags),
+            flags=flags,
         )
         return [snapshot, *(self._delta(update, 0) for update in loaded.behind)]
 
@@ -222,7 +223,7 @@ class BookChannel:
         if not self._deltas or not sync.valid:
             return []
         bids, asks = sync.whole()
-        flags = book_flags(bids, asks) | (Flag.COMPLETE if sync.complete else 0)
+        flags = book_flags(bids, asks) | (_COMPLETE if sync.complete else 0)
         return [
             DepthFact(
                 symbol=self.symbol,
@@ -233,7 +234,7 @@ class BookChannel:
                 bids=bids,
                 asks=asks,
                 exch_seq=sync.last,
-                flags=int(flags),
+                flags=flags,
             )
         ]
 

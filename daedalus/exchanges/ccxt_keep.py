@@ -123,6 +123,8 @@ class Keep:
         while True:
             ended, heard = life.ended, life.heard = loop.create_future(), loop.create_future()
             async with self._slots:
+                if self.closing:
+                    return
                 coroutines = calls(self._exchange, subscription, self._options.levels)
                 tasks = [loop.create_task(self._call(coroutine)) for coroutine in coroutines]
                 waits = [ended, heard, *tasks]
@@ -155,6 +157,9 @@ class Keep:
         except asyncio.CancelledError:
             coroutine.close()
             raise
+        if self.closing:  # ccxt would open a session anew, and nobody would close it
+            coroutine.close()
+            raise asyncio.CancelledError
         return await coroutine
 
     async def _split(self, subscription: Subscription, hooks: Hooks) -> None:

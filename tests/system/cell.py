@@ -77,7 +77,8 @@ class Cell:
             "data": str(self.data),
         }
         if exchange == "coinbase":
-            settings |= {"adapter": "native", "ws_url": self.addresses["coinbase"]["ws"]}
+            place = self.addresses["coinbase"]
+            settings |= {"adapter": "native", "ws_url": place["ws"], "rest_url": place["rest"]}
         else:
             urls = {
                 "public": self.addresses["binance"]["rest"],
@@ -111,8 +112,8 @@ class Cell:
         """Stop collector, then writers: what is stored is complete afterwards."""
         if "collector" in self.processes:
             assert self.stop("collector") == 0, self.tail()
-        for channel in self.channels:
-            assert self.stop(f"writer-{channel}") == 0, self.tail()
+        for name in [name for name in self.processes if name.startswith("writer-")]:
+            assert self.stop(name) == 0, self.tail()
         self._end_simulator()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import zmq
 
+from daedalus.kernel.errors import EXIT_RECYCLE
 from daedalus.records import Trade, decode
 from tests.system.cell import Cell
 from tests.system.tree import wait_for
@@ -291,3 +292,53 @@ def test_an_exchange_that_is_not_there_is_waited_for(cell: Callable[..., Cell]) 
     one.stop_all()
     (gap,) = one.gaps("trades")
     assert (gap["first_seq"], gap["last_seq"], gap["reason"]) == (None, None, "disconnect")
+
+
+def test_c01_a_collector_makes_way_and_no_trade_comes_twice_even_over_a_reboot(
+    cell: Callable[..., Cell],
+) -> None:
+    """The runtime directory is a tmpfs: after a reboot only the data directory knows what was stored."""
+    one = cell(*MODEL, channels=("orderbook", "trades"))
+    one.start_collector("coinbase", "BTC/USDT")
+    wait_for("the start", lambda: one.ask()["clients"])
+    run_for(one, 60)
+    one.signal("collector", signal.SIGUSR1)
+    assert one.processes.pop("collector").wait(20) == EXIT_RECYCLE, one.tail()
+    assert one.events("collector_recycled")[0]["why"] == "asked to"
+    for spool in (one.runtime / "spool").iterdir():
+        spool.unlink()
+    run_for(one, 20)
+    one.start_collector("coinbase", "BTC/USDT")
+    wait_for("the second start", lambda: len(one.events("collector_started")) > 1 and one.ask()["clients"])
+    run_for(one, 60)
+    one.stop_all()
+    check_trades(one, "coinbase")
+    for channel in ("orderbook", "trades"):
+        check_numbers(one.rows(channel))
+        check_last_gap(one, channel)
+        stopped, absent, _ = one.gaps(channel)
+        assert (stopped["detail"], absent["detail"], absent["reason"]) == ("stopped", None, "restart")
+        assert stopped["ended_at"] == absent["started_at"] < absent["ended_at"]
+        assert stopped["first_seq"] == absent["first_seq"]
+    told_again = [entry["ids"] for entry in one.truth("snapshot") if entry["channel"] == "market_trades"]
+    before = {row["trade_id"] for row in one.rows("trades") if row["capture_ts"] < stopped["ended_at"]}
+    assert before & set(map(str, told_again[-1])), "the exchange told again what was stored"
+
+
+def test_full_books_and_raw_messages_are_stored_beside_the_rest(cell: Callable[..., Cell]) -> None:
+    one = cell(*MODEL, channels=("depth", "trades", "frames"))
+    channels = {"depth": ["BTC/USDT"], "trades": ["BTC/USDT"]}
+    one.start_collector("coinbase", channels=channels, raw_capture="frames")
+    wait_for("the start", lambda: one.ask()["clients"])
+    run_for(one, 60)
+    one.stop_all()
+    check_trades(one, "coinbase")
+    depth, frames = one.rows("depth"), one.rows("frames")
+    for channel, rows in (("depth", depth), ("frames", frames)):
+        check_numbers(rows)
+        check_last_gap(one, channel)
+    assert [row["kind"] for row in depth] == ["snapshot"] + ["update"] * (len(depth) - 1)
+    assert depth[0]["flags"] & FLAG_SNAPSHOT
+    words = [msgspec.json.decode(row["text"]) for row in frames]
+    assert sum(word["channel"] == "l2_data" for word in words) == len(depth)
+    assert [word["sequence_num"] for word in words] == list(range(len(words)))

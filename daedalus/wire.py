@@ -85,8 +85,16 @@ def channel(record: AnyRecord) -> str:
 
 
 def record_topic(record: AnyRecord) -> bytes:
-    """Return the topic a collector publishes `record` under."""
-    kind = "gap" if isinstance(record, Gap) else KIND_OF_CHANNEL[channel_of(record)]
+    """Return the topic a collector publishes `record` under.
+
+    Raises:
+        LookupError: records of its kind are stored and not published.
+    """
+    kind = "gap" if isinstance(record, Gap) else KIND_OF_CHANNEL.get(channel_of(record))
+    if kind is None:
+        raise LookupError(
+            f"cannot publish a record: the channel {channel_of(record)} is stored and not published"
+        )
     return f"{kind}/{record.exchange}/{record.symbol}/".encode()
 
 

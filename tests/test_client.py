@@ -21,6 +21,7 @@ from daedalus.client.find import gateway_address, request_address
 from daedalus.config import places
 from daedalus.kernel import locate
 from tests.backstage import Backstage
+from tests.dataset.makings import depth
 
 
 @pytest.fixture
@@ -189,6 +190,14 @@ def test_records_come_under_the_names_of_their_columns(stage: Backstage) -> None
         row = next(feed)
         assert (row["price"], row["side"], row["symbol_raw"]) == (100.0, "buy", "BTC/USDT")
         assert row["timestamp"] == row.ts_event_ns // 1_000_000
+
+
+def test_changes_of_the_full_book_come_as_depth(stage: Backstage) -> None:
+    with open_feed(stage, kind="depth", timeout_s=0.1) as feed:
+        stage.call(lambda: stage.collector.publish(depth(7, bids=[(99.5, 0.0)])))
+        row = next(feed)
+        assert (row.kind, row.seq, row["kind"], row["bids"]) == ("depth", 7, "update", [[99.5, 0.0]])
+        assert (row["nonce"], row["first_exch_seq"], row["asks"]) == (70, 61, [])
 
 
 def test_a_wide_feed_learns_each_schema_as_it_comes(stage: Backstage) -> None:

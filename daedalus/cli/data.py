@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 # name -> module, which exports `command`, and the line that `--help` shows without importing it
 _COMMANDS = {
+    "convert": ("daedalus.cli.convert", "Turn segments of JSON lines into Parquet."),
     "coverage": ("daedalus.cli.coverage", "What was observed of a stream, and why not the rest."),
     "query": ("daedalus.cli.query", "Ask the stored data in SQL."),
     "register": ("daedalus.cli.register", "What symbols are called on disk."),

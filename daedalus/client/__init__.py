@@ -19,10 +19,11 @@ from daedalus.client.feed import Feed
 from daedalus.client.find import find_runtime, gateway_address
 from daedalus.client.rows import Row, Schema
 from daedalus.records import sanitise
+from daedalus.wire import RECORD_KINDS
 
 __all__ = ["Feed", "Row", "Schema", "find_runtime", "subscribe"]
 
-KINDS = ("feature", "book", "trade", "ticker", "gap")
+KINDS = ("feature", *RECORD_KINDS)
 _LOOPBACK = re.compile(r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
 
@@ -45,7 +46,7 @@ def subscribe(
         exchange: name of its table in supervisor.toml; None: all.
         symbol: in either spelling, BTC/USDT or BTC-USDT; None: all of the exchange.
         features: the columns wanted, in this order; None: all.
-        kind: feature, or a record: book trade ticker gap.
+        kind: feature, or a record: book trade ticker depth gap.
         endpoint: the gateway's address, ipc://… or tcp://…; None: found in the runtime directory.
         runtime: the runtime directory; None: found as daedalus-ctl finds it.
         server_key: the gateway's public CURVE key (Z85); needed for TCP to another host.

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
@@ -121,8 +122,15 @@ def _numbers(code: str, values: Sequence[Any]) -> "pa.Array":
     try:
         numbers = array(code, values)
     except TypeError:  # a None among them
-        return pa.array(values, kind)
+        return pa.array([_finite(value) for value in values] if code == "d" else values, kind)
+    if code == "d" and not all(map(isfinite, numbers)):
+        return pa.array([_finite(value) for value in numbers], kind)
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _finite(value: float | None) -> float | None:
+    """No value is null, in every table: neither NaN nor infinity is a number of a market."""
+    return value if value is not None and isfinite(value) else None
 
 
 def _times(values: Sequence[int]) -> "pa.Array":

@@ -120,6 +120,15 @@ def test_d33_missing_values_are_null_and_never_zero():
     assert (row["timestamp"], row["nonce"], row["exch_seq"], row["bids"]) == (None, None, None, [])
 
 
+@pytest.mark.parametrize("nothing", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("others", [1.5, None])
+def test_d33_neither_nan_nor_infinity_is_stored(nothing, others):
+    records = [ticker(1, bid=nothing, ask=2.0), ticker(2, bid=others, ask=3.0)]
+    made = batch(HOUR._replace(channel="ticker"), records)
+    assert made.column("bid").to_pylist() == [None, others]
+    assert made.column("ask").to_pylist() == [2.0, 3.0]
+
+
 def test_a_torn_side_is_refused():
     with pytest.raises(ValueError, match="cannot read a packed side"):
         batch(HOUR, [book(1), msgspec_replace(book(2), b"1234567")])

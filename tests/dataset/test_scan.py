@@ -100,13 +100,14 @@ def test_padded_directories_are_read(data, tmp_path):
     assert daedalus.scan(tmp_path, "trades", start="2026-01-31T15:00").collect().height == 0
 
 
-def test_segments_without_later_columns_read_as_null(data, tmp_path):
+def test_c13_segments_of_older_and_later_versions_are_one_table(data, tmp_path):
     first, second, *_ = files(data, "trades", exchange="binance", symbol="BTC-USDT")
     for source in (first, second):
         target = tmp_path / source.relative_to(data)
         target.parent.mkdir(parents=True)
         frame = pl.read_parquet(source, hive_partitioning=False)
-        (frame.drop("side_raw", "flags") if source is first else frame).write_parquet(target)
+        later = frame.with_columns(pl.lit(1).alias("of_a_later_version"))
+        (frame.drop("side_raw", "flags") if source is first else later).write_parquet(target)
     found = daedalus.scan(tmp_path, "trades").collect()
     assert found["side_raw"].to_list() == [None, "m=true"]
     assert found.columns == [name for name, _ in COLUMNS["trades"]]

@@ -264,7 +264,8 @@ class Line:
             if self.errands.backfills:
                 self._settle(items)
             self._take(now, items)  # type: ignore[arg-type]
-        return True
+            return True
+        return self._progress is None  # a message that says nothing may be the last that was waited for
 
     def _assembled(self, payload: bytes | memoryview, *, final: bool, text: bool) -> bytes | None:
         parts = self._parts

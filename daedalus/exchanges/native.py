@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import msgspec
@@ -114,7 +115,7 @@ class NativeExchange:
         )
         self.shared = Shared(socket, cls.limits)
         try:
-            make = partial(_make, cls, options, _credentials(options))
+            make = partial(_make, cls, options, _keys(cls, options))
             self.connections = [
                 NativeConnection(partial(make, part), sink, self.shared, number, uniform)
                 for number, part in enumerate(_parts(options), 1)
@@ -183,21 +184,21 @@ class NativeExchange:
         }
 
 
-def _make(cls: Any, options: NativeOptions, credentials: Any, channels: dict[str, list[str]]) -> Adapter:
+def _make(cls: Any, options: NativeOptions, keys: dict[str, Any], channels: dict[str, list[str]]) -> Adapter:
     adapter: Adapter = cls(
-        channels,
-        levels=options.levels,
-        side=options.side,
-        raw_info=options.raw_info,
-        credentials=credentials,
+        channels, levels=options.levels, side=options.side, raw_info=options.raw_info, **keys
     )
     return adapter
 
 
-def _credentials(options: NativeOptions) -> Any:
+def _keys(cls: Any, options: NativeOptions) -> dict[str, Any]:
+    """Return the credentials for an adapter that has a use for them."""
+    if "credentials" not in signature(cls).parameters:
+        return {}
     from daedalus.exchanges.credentials import load_credentials
 
-    return load_credentials(options.exchange or options.id, options.api_key_file, options.api_secret_file)
+    name = options.exchange or options.id
+    return {"credentials": load_credentials(name, options.api_key_file, options.api_secret_file)}
 
 
 def _parts(options: NativeOptions) -> Iterator[dict[str, list[str]]]:

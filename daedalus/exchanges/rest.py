@@ -104,13 +104,15 @@ class Rest:
     async def _once(self, ask: Ask) -> tuple[Answer | None, str, float]:
         """Return (the answer, or None and why, and the least time to wait, s)."""
         from aiohttp import ClientError
+        from yarl import URL
 
         session = self._session
         if session is None or session.closed:
             session = self._session = self._open()
         self.requests += 1
+        url = URL(self.url + ask.path, encoded=True)  # as the adapter spells it
         try:
-            async with session.get(self.url + ask.path, allow_redirects=False, proxy=self._proxy) as response:
+            async with session.get(url, allow_redirects=False, proxy=self._proxy) as response:
                 status = response.status
                 if status in TOO_MANY:
                     wait_s = retry_after_s(response.headers.get("Retry-After"), _PAUSE_S, _PAUSE_S_MAX)

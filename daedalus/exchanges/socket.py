@@ -59,6 +59,7 @@ class NativeConnection:
         self._uniform = uniform
         self._closing = False
         self._runner: asyncio.Task[None] | None = None
+        self._rotor: asyncio.Task[None] | None = None
         self._tasks: dict[Line, asyncio.Task[None]] = {}
         self._line = self._new(make(), Freshness(options.stale_min_s, options.stale_max_s))
         self._candidate: tuple[Line, Sieve] | None = None
@@ -95,14 +96,16 @@ class NativeConnection:
             return
         loop = asyncio.get_running_loop()
         self._runner = loop.create_task(self._keep())
-        rotor = loop.create_task(self._rotate())
+        self._rotor = loop.create_task(self._rotate())
         try:
-            done, _ = await asyncio.wait({self._runner, rotor}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if not task.cancelled():
+            await asyncio.wait({self._runner, self._rotor}, return_when=asyncio.FIRST_COMPLETED)
+            if self._closing:
+                await asyncio.wait({self._runner})
+            for task in (self._runner, self._rotor):
+                if task.done() and not task.cancelled():
                     task.result()
         finally:
-            everything = [self._runner, rotor, *self._tasks.values()]
+            everything = [self._runner, self._rotor, *self._tasks.values()]
             for task in everything:
                 task.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
@@ -110,6 +113,8 @@ class NativeConnection:
     async def close(self) -> None:
         """Say goodbye; `run` returns."""
         self._closing = True
+        if self._rotor is not None:
+            self._rotor.cancel()  # before its second connection ends under its hands
         tasks = list(self._tasks.items())
         for line, task in tasks:
             line.retire()

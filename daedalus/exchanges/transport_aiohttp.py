@@ -115,6 +115,7 @@ class AiohttpTransport:
 async def connect(url: str, peer: Peer, handshake_s: float) -> AiohttpTransport:
     """Open a websocket: see `transport.connect`."""
     from aiohttp import ClientError, ClientSession, InvalidURL, TraceConfig, WSServerHandshakeError
+    from yarl import URL
 
     trace = TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
@@ -122,7 +123,7 @@ async def connect(url: str, peer: Peer, handshake_s: float) -> AiohttpTransport:
     try:
         async with asyncio.timeout(handshake_s):
             socket = await session.ws_connect(
-                url,
+                URL(url, encoded=True),
                 max_msg_size=FRAME_BYTES_MAX,
                 autoping=False,
                 autoclose=True,

@@ -30,7 +30,7 @@ class Heard(Enum):
 class TradeIds:
     """The ids of one market on one connection."""
 
-    __slots__ = ("_missing", "_open", "last")
+    __slots__ = ("_first", "_missing", "_open", "last")
 
     def __init__(self) -> None:
         """Begin with no trade: the first live one is the first there is."""
@@ -39,6 +39,7 @@ class TradeIds:
     def reset(self) -> None:
         """Forget everything: the connection is gone."""
         self.last: int | None = None  # the newest that was taken, or is known not to exist
+        self._first: int | None = None  # the oldest that is accounted for
         self._missing: list[list[int]] = []  # [first, last], ascending
         self._open: int | None = None  # everything from here to the first live trade
 
@@ -51,8 +52,9 @@ class TradeIds:
         """Take a live trade."""
         last = self.last
         if last is None:
-            self.last = trade_id
+            self.last = self._first = trade_id
             if self._open is not None and trade_id > self._open:
+                self._first = self._open
                 self._add(self._open, trade_id - 1)
             self._open = None
             return Heard.NEXT
@@ -71,8 +73,11 @@ class TradeIds:
 
     def want_since(self, trade_id: int) -> None:
         """Note that everything after `trade_id`, up to the first live trade, is missing."""
-        if self.last is None:
+        if self._first is None:
             self._open = trade_id + 1
+        elif trade_id + 1 < self._first:
+            self._missing.insert(0, [trade_id + 1, self._first - 1])
+            self._first = trade_id + 1
 
     def found(self, trade_id: int) -> bool:
         """Take a trade of REST; return whether it was missing."""
@@ -93,7 +98,7 @@ class TradeIds:
             return
         told = self._open - 1 if newest is None else max(newest, self._open - 1)
         if head:
-            self.last = told
+            self.last = self._first = told
             self._open = None
         else:
             self._open = told + 1

@@ -108,6 +108,20 @@ def test_c07_an_answer_before_the_first_live_trade_leaves_no_seam() -> None:
     assert again.path.endswith("fromId=14")
 
 
+def test_c07_a_stream_that_is_heard_already_is_filled_up_to_its_first_trade() -> None:
+    adapter = started()
+    adapter.feed(trade(14))
+    (ask,) = adapter.backfill(BTC, "11")
+    assert ask.path.endswith("fromId=12")
+    assert adapter.backfill(BTC, "11") == []  # it is on its way
+    adapter.feed(trade(15))
+    assert told(adapter.answer(ask.key, 200, rest_trades(12, 13, 14, 15))) == [
+        ("12", Flag.BACKFILLED),
+        ("13", Flag.BACKFILLED),
+    ]
+    assert adapter.backfill(BTC, "11") == []  # it has come
+
+
 def test_c07_a_long_hole_is_filled_page_by_page() -> None:
     adapter = started()
     (ask,) = adapter.backfill(BTC, "0")
@@ -129,7 +143,8 @@ def test_nothing_is_asked_for_where_nothing_was_stored_or_the_id_is_none_of_bina
         assert adapter.backfill(BTC, last) == []
     assert adapter.backfill(ETH, "5") == []
     adapter.feed(trade(7))
-    assert adapter.backfill(BTC, "3") == []  # too late: the first live trade is gone by
+    assert adapter.backfill(BTC, "6") == []  # nothing is missing
+    assert adapter.backfill(BTC, "9") == []
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"{}"), (200, b"[{]"), (401, b"no"), (400, b"[]")])

@@ -48,6 +48,7 @@ class TradeChannel:
         """Forget the connection."""
         self._ids.reset()
         self._asked = False
+        self._since = 0  # the first id that is asked for
         self._pages = 0
         self._tries = 0
         self._told = False  # a fault says already that a trade could not be read
@@ -119,7 +120,8 @@ class TradeChannel:
 
     def _request(self, delay_s: float) -> Ask:
         self._asked = True
-        path = f"{self._path}&fromId={self._ids.wanted}" if self._paged else self._path
+        self._since = (self._ids.wanted or 0) if self._paged else 0
+        path = f"{self._path}&fromId={self._since}" if self._paged else self._path
         return self._ask(path, self.history, self.streams, self._weight, delay_s)
 
     def history(self, status: int, body: bytes) -> list[Item]:
@@ -141,7 +143,8 @@ class TradeChannel:
             before = trade.trade_id
             if new and 0.0 < trade.price < inf and 0.0 < trade.amount < inf:
                 items.append(self._filled(trade))
-        self._ids.settle(page[-1].trade_id if page else None, head=not self._paged or len(page) < _PAGE)
+        newest = page[-1].trade_id if page else None
+        self._ids.settle(self._since, newest, head=not self._paged or len(page) < _PAGE)
         if self._ids.wanted is None:
             return items
         self._pages += 1

@@ -85,15 +85,19 @@ class TradeIds:
             return True
         return self._found(trade_id)
 
-    def settle(self, newest: int | None, *, head: bool) -> None:
-        """Note that REST has told all it has up to `newest`.
+    def settle(self, since: int, newest: int | None, *, head: bool) -> None:
+        """Note that REST has told all it has from `since` up to `newest`.
 
         Args:
+            since: the first id that it was asked for.
             newest: the newest id that it gave, None if it gave none.
             head: nothing newer exists: the next live trade must follow it.
         """
-        if newest is not None:
-            self._missing = [[max(first, newest + 1), last] for first, last in self._missing if last > newest]
+        if newest is not None and newest >= since:
+            parts = []
+            for first, last in self._missing:
+                parts += [[first, min(last, since - 1)], [max(first, newest + 1), last]]
+            self._missing = [part for part in parts if part[0] <= part[1]]
         if self._open is None:
             return
         told = self._open - 1 if newest is None else max(newest, self._open - 1)

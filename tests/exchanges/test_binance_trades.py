@@ -122,6 +122,17 @@ def test_c07_a_stream_that_is_heard_already_is_filled_up_to_its_first_trade() ->
     assert adapter.backfill(BTC, "11") == []  # it has come
 
 
+def test_c07_an_answer_from_further_on_settles_nothing_before_it() -> None:
+    adapter = started()
+    adapter.feed(trade(14))
+    _, ask, _ = adapter.feed(trade(16))
+    assert adapter.backfill(BTC, "11") == []  # it waits for the answer that is on its way
+    filled, again = adapter.answer(ask.key, 200, rest_trades(15, 16))
+    assert filled.trade_id == "15"
+    assert again.path.endswith("fromId=12")
+    assert [n for n, _ in told(adapter.answer(again.key, 200, rest_trades(12, 13, 14)))] == ["12", "13"]
+
+
 def test_c07_a_long_hole_is_filled_page_by_page() -> None:
     adapter = started()
     (ask,) = adapter.backfill(BTC, "0")

@@ -8,6 +8,7 @@ import pytest
 
 from daedalus.config import catalogue
 from daedalus.config.models import Channels
+from daedalus.exchanges.native import native, natives
 from daedalus.records import CHANNELS, FRAMES
 
 CCXT = '[exchanges.binance]\nadapter = "ccxt"\n[exchanges.binance.channels]\ntrades = ["BTC/USDT"]\n'
@@ -138,3 +139,15 @@ def test_an_alias_that_is_no_directory_name_is_refused(read, alias: str) -> None
 def test_an_alias_of_what_is_not_collected_is_refused(read) -> None:
     (line,) = told(read(TWINS.replace('"A/B-C" =', '"X/Y" = "Z"\n"A/B-C" =').format("OK")))
     assert line.endswith("no channel collects 'X/Y'")
+
+
+# --- what the exchanges have ------------------------------------------------------------------------------
+
+
+def test_the_ids_of_the_file_are_the_adapters_there_are() -> None:
+    assert set(catalogue.NATIVE) == set(natives())
+
+
+@pytest.mark.parametrize("name", catalogue.NATIVE)
+def test_a_native_adapter_has_every_channel_that_the_file_lets_it_have(name: str) -> None:
+    assert set(native(name).channels) == set(Channels.model_fields) - set(catalogue.CCXT_ONLY)

@@ -58,6 +58,7 @@ class Replayed:
         self._quotes = quotes(lines)
         self._at = 0
         by_id = dict(self._quotes)
+        lines = [raw for raw in lines if kit.is_snapshot(raw) or b"@depth" in raw[:40]]
         for _, items in replay(self.adapter, lines, self.truth):
             assert not kit.faults(items)
             self._rebuild(kit.depths(items))

@@ -11,6 +11,7 @@ A symbol has a book of its own even where the exchange has one for two (see `coi
 Source: docs.cdp.coinbase.com, Advanced Trade WebSocket channels, endpoints and rate limits.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ from daedalus.exchanges.coinbase_products import CHANNELS, THEIRS, Routes, produ
 from daedalus.exchanges.coinbase_rest import instruments_of, products_path, trades_of, trades_path
 from daedalus.exchanges.sides import Semantics, semantics, taker
 from daedalus.exchanges.tradeholes import Request, TradeHoles
-from daedalus.records import Flag, pack_side
+from daedalus.records import Flag
 
 if TYPE_CHECKING:
     from daedalus.exchanges.credentials import Credentials
@@ -382,9 +383,13 @@ class CoinbaseAdapter:
 
 
 def _pack(levels: list[Level]) -> tuple[bytes, bytes]:
-    bids = [(level.price_level, level.new_quantity) for level in levels if level.side == "bid"]
-    asks = [(level.price_level, level.new_quantity) for level in levels if level.side == "offer"]
-    return pack_side(bids), pack_side(asks)
+    bids: list[float] = []
+    asks: list[float] = []
+    for level in levels:
+        side = bids if level.side == "bid" else asks
+        side.append(level.price_level)
+        side.append(level.new_quantity)
+    return array("d", bids).tobytes(), array("d", asks).tobytes()
 
 
 def _oldest_first(trades: list[TradeRow]) -> Iterable[TradeRow]:

@@ -321,7 +321,6 @@ class KrakenAdapter:
     def _resync(self, pair: str, reason: str, detail: str) -> list[Item]:
         state = self._books[pair]
         delay_s = state.faulted()
-        self._texts[pair].clear()
         fault = Fault(state.streams, reason, detail, local=True)  # type: ignore[arg-type]
         if delay_s:
             return [fault, Ask(f"resync/book/{pair}", TIME_PATH, state.streams, delay_s=delay_s)]

@@ -188,6 +188,12 @@ def test_d01_a_time_that_no_exchange_lives_in_is_no_time(year: str) -> None:
     assert fact.ts_event is None
 
 
+def test_a_time_without_a_zone_is_a_fault() -> None:
+    for raw in (message("l2_data", 0, SNAPSHOT), live(0, 1)):
+        (fault,) = opened().feed(raw.replace(b'Z"', b'"'))
+        assert isinstance(fault, Fault)
+
+
 def test_a_book_too_deep_to_be_json_is_a_fault() -> None:
     (fault,) = opened().feed(b"[" * 99_999)
     assert isinstance(fault, Fault)

@@ -25,6 +25,7 @@ from tests.exchanges.kraken_v1 import PlainBook, frame, recording, top_ten
 CHANNELS = {"orderbook": ["BTC/USD"], "trades": ["BTC/USD"], "ticker": ["BTC/USD"]}
 BIDS = [["100.0", "1.00000000"], ["99.5", "0.20000000"]]
 DEEP = b"[" * 99_999
+NO_ZONE = frame("snapshot", "BTC/USD", [], [], 0).replace(b'Z"', b'"')
 ASKS = [["100.5", "3.00000000"], ["101.0", "0.05000000"]]
 
 
@@ -107,6 +108,21 @@ def test_a_level_that_falls_out_of_the_subscribed_depth_is_removed_in_the_change
         assert unpack_side(rebuilt.top(ASK, 99)) == plain.top("asks", 99)
     assert told > 100
     assert cut > 10
+    texts = adapter._texts[busiest]._sides
+    assert max(map(len, texts)) <= 25  # nothing is kept of what was cut off
+
+
+@pytest.mark.parametrize(("levels", "complete"), [(9, Flag.COMPLETE), (10, 0)])
+def test_a_book_as_deep_as_was_subscribed_may_have_more(levels: int, complete: int) -> None:
+    bids = [[f"{90 - n}.5", "1.0"] for n in range(levels)]
+    (fact,) = opened(levels=10).feed(snapshot(bids=bids))
+    assert isinstance(fact, BookFact)
+    assert fact.flags == Flag.SNAPSHOT | complete
+    adapter = opened({"depth": ["BTC/USD"]})
+    adapter._books["BTC/USD"]._bound = 10
+    (whole,) = adapter.feed(snapshot(bids=bids))
+    assert isinstance(whole, DepthFact)
+    assert whole.flags == Flag.SNAPSHOT | complete
 
 
 def test_c05_a_flipped_digit_is_caught_and_harms_no_other_symbol(recordings: Path) -> None:
@@ -320,7 +336,8 @@ def test_a_heartbeat_and_a_status_are_signs_of_life() -> None:
         b"{}",
         b'{"channel":"trade","data":[{"symbol":1}]}',
         b'{"error":"no"}',
-        b"[" * 99_999,
+        DEEP,
+        NO_ZONE,
     ],
 )
 def test_what_cannot_be_understood_is_a_fault_of_the_connection(raw: bytes) -> None:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self
 
-__all__ = ["Proxy", "Weather", "in_thread"]
+__all__ = ["Proxy", "Weather", "in_thread", "pump"]
 
 CHUNK_BYTES = 1 << 16
 STEP_S = 0.01  # of a throttled direction
@@ -150,21 +150,23 @@ class Proxy:
             return
         self._writers |= {writer, back}
         ways = [(reader, back, self.up), (there, writer, self.down)]
-        pumps = [asyncio.ensure_future(_pump(*way)) for way in ways]
+        tasks = [asyncio.ensure_future(pump(*way)) for way in ways]
         how: Cut = "fin"
         try:
-            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             how = next(iter(done)).result()
         finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for one in (writer, back):
                 _end(one, how)
                 self._writers.discard(one)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, weather: Weather) -> Cut:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, weather: Weather) -> Cut:
+    """Carry one direction to its end; return how it ended."""
+
     async def write(data: bytes) -> None:
         writer.write(data)
         await writer.drain()

@@ -13,7 +13,7 @@ from daedalus.exchanges.adapter import TradeFact
 from daedalus.exchanges.ccxt_results import Results
 from daedalus.records import Flag
 
-__all__ = ["Span", "missed_trades", "recent_trades"]
+__all__ = ["Missed", "Span", "missed_trades", "recent_trades"]
 
 _PAGE = 1000
 _MS = 1_000_000  # ns
@@ -53,10 +53,17 @@ async def recent_trades(exchange: Any, unified: str, limit: int) -> list[Mapping
     return trades
 
 
+class Missed(NamedTuple):
+    """What REST has of a hole."""
+
+    trades: list[TradeFact]  # oldest first
+    whole: bool  # it reaches back to where the hole begins
+
+
 async def missed_trades(
     exchange: Any, results: Results, symbol: str, unified: str, span: Span, pages: int
-) -> list[TradeFact]:
-    """Return the trades that were missed, oldest first. Raises what ccxt raises.
+) -> Missed:
+    """Return the trades that were missed. Raises what ccxt raises.
 
     Args:
         exchange: the ccxt instance.
@@ -79,8 +86,10 @@ async def missed_trades(
             break
         # the next page begins with the last millisecond once more: what has no id would come twice
         found = [fact for fact in found if fact.trade_id is not None or not pager.repeats(fact)]
+    first = _number(span.last_id)
+    whole = pager.by_id or any((_number(trade_id) or 0) <= (first or 0) for trade_id in ids)
     wanted = [fact for fact in found if span.holds(fact)]
-    return results.memory(symbol).unseen(sorted(wanted, key=lambda fact: fact.ts_event or 0))
+    return Missed(results.memory(symbol).unseen(sorted(wanted, key=lambda fact: fact.ts_event or 0)), whole)
 
 
 class _Pager:
@@ -90,10 +99,10 @@ class _Pager:
         first = _number(span.last_id)
         binance = exchange.id.startswith("binance")
         self._span = span
-        self._by_id = binance and first is not None and bool(exchange.apiKey)
+        self.by_id = binance and first is not None and bool(exchange.apiKey)
         self.since_ms = None if binance or span.last_ts is None else span.last_ts // _MS
-        self.params = _method(exchange, unified, history=self._by_id)
-        if self._by_id and first is not None:
+        self.params = _method(exchange, unified, history=self.by_id)
+        if self.by_id and first is not None:
             self.params["fromId"] = first + 1
 
     def turn(self, newest: TradeFact, length: int) -> bool:
@@ -101,7 +110,7 @@ class _Pager:
         number = _number(newest.trade_id)
         if number is not None and self._span.before is not None and number >= self._span.before:
             return False
-        if self._by_id:
+        if self.by_id:
             if number is None or length < _PAGE:
                 return False
             self.params["fromId"] = number + 1

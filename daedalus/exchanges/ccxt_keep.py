@@ -123,14 +123,14 @@ class Keep:
         while True:
             ended, heard = life.ended, life.heard = loop.create_future(), loop.create_future()
             async with self._slots:
-                if self.closing:
+                if self._closed():
                     return
                 coroutines = calls(self._exchange, subscription, self._options.levels)
                 tasks = [loop.create_task(self._call(coroutine)) for coroutine in coroutines]
                 waits = [ended, heard, *tasks]
                 await asyncio.wait(waits, timeout=_SUBSCRIBE_S, return_when=asyncio.FIRST_COMPLETED)
             fault = await self._outcome(subscription, ended, tasks, hooks)
-            if self.closing:
+            if self._closed():
                 return
             life.refusals += fault.reason == "error" and not heard.done()
             if subscription.bulk and life.refusals >= _REFUSALS_MAX:
@@ -149,6 +149,9 @@ class Keep:
                 retry_in_s=round(delay_s, 3),
             )
             await asyncio.sleep(delay_s)
+
+    def _closed(self) -> bool:
+        return self.closing
 
     async def _call(self, coroutine: Any) -> Any:
         """Subscribe when the exchange allows it."""

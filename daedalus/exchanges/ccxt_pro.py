@@ -239,7 +239,7 @@ class CcxtExchange:
         symbol = stream.symbol
         for attempt in range(_BACKFILL_TRIES):
             try:
-                facts = await missed_trades(
+                facts, whole = await missed_trades(
                     self.exchange, results, symbol, self._unified[symbol], span, pages
                 )
             except self._errors as error:
@@ -249,6 +249,8 @@ class CcxtExchange:
                 await asyncio.sleep(self._keep.delay_s(attempt + 1))
                 continue
             memory = results.memory(symbol)
+            if span.last_id is not None and span.before is not None and whole:
+                memory.judged(symbol, int(span.last_id), span.before, len(facts))
             for fact in facts:
                 memory.seen(fact)
             if facts:

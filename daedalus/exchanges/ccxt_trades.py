@@ -8,7 +8,7 @@ time, price, amount and side came as often already. Live trades are never doubte
 from collections import Counter, deque
 
 from daedalus.exchanges.adapter import TradeFact
-from daedalus.exchanges.tradeholes import Hole, TradeHoles
+from daedalus.exchanges.tradeholes import Hole, Request, TradeHoles
 from daedalus.records import Flag
 
 __all__ = ["CONTIGUOUS", "TradeMemory"]
@@ -69,6 +69,10 @@ class TradeMemory:
                     continue
             out.append(fact)
         return out
+
+    def judged(self, symbol: str, after: int, before: int, found: int) -> None:
+        """Take how many trades REST has between two ids: none, several times, and nothing is a hole."""
+        self.holes.judged(Request(symbol, after, before, 1), str(after), found)
 
     def newer(self, fact: TradeFact) -> bool:
         """Return whether a trade is one that happened after the last one known."""

@@ -57,9 +57,10 @@ def build(options: CcxtOptions) -> Any:
         raise FatalError(str(error)) from None
     try:
         return getattr(ccxt.pro, options.id)(instance_config(options, credentials))
-    except ccxt.BaseError as error:  # no sandbox, a proxy of two kinds
+    except (ccxt.BaseError, LookupError, TypeError, ValueError) as error:  # no test net, say
         detail = Redactor().error(error)
-        raise FatalError(f"cannot set up ccxt's {options.id}: {detail}") from None
+        sandbox = " (has it a test net?)" if options.overrides.get("sandbox") else ""
+        raise FatalError(f"cannot set up ccxt's {options.id}{sandbox}: {detail}") from None
 
 
 class CcxtExchange:
@@ -200,11 +201,14 @@ class CcxtExchange:
         """Take the markets anew once a day: tick sizes and contract sizes change."""
         while True:
             await asyncio.sleep(self.options.markets_reload_s)
-            await self._load_markets(reload=True)
-            there = {s: name for s, name in self._unified.items() if name in self.exchange.markets}
-            assert self.hooks is not None
-            self.hooks.results.translator.contracts = contracts(self.exchange, there)
-            self._sink.instruments(instruments(self.exchange, there))
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        await self._load_markets(reload=True)
+        there = {s: name for s, name in self._unified.items() if name in self.exchange.markets}
+        assert self.hooks is not None
+        self.hooks.results.translator.contracts = contracts(self.exchange, there)
+        self._sink.instruments(instruments(self.exchange, there))
 
     # -- what the hooks tell
 

@@ -13,8 +13,7 @@ _HIDDEN = "***"
 _SHORTEST = 4  # characters: a shorter value would blot out innocent words
 _WORDS = (
     r"signature|sign|api[-_]?key|access[-_]?key|apisecret|secret(?:key)?|passphrase|password|jwt|listen[-_]?key"
-    r"|listentoken|private[-_]?key|auth(?:orization)?|(?:[a-z0-9]+[-_])*(?:apikey|access-key|access-sign"
-    r"|access-passphrase|token)"
+    r"|private[-_]?key|auth(?:orization)?|[a-z0-9_-]*(?:apikey|access-key|access-sign|access-passphrase|token)"
 )
 # name=value of a query, "name": "value" of JSON, 'Name': 'value' of headers
 _NAMED = re.compile(rf"(?i)(?<![a-z0-9])({_WORDS})(['\"]?\s*[=:]\s*['\"]?)(?:bearer\s+)?([^\s&'\",}}]+)")

@@ -63,6 +63,7 @@ class PicowsTransport:
 async def connect(url: str, peer: Peer, handshake_s: float) -> PicowsTransport:
     """Open a websocket: see `transport.connect`."""
     from picows import WSError, WSHandshakeError, ws_connect
+    from python_socks import ProxyError
 
     opening = asyncio.ensure_future(
         ws_connect(
@@ -91,7 +92,7 @@ async def connect(url: str, peer: Peer, handshake_s: float) -> PicowsTransport:
     except asyncio.CancelledError:
         _let_go(opening)
         raise
-    except (OSError, WSError) as error:
+    except (OSError, WSError, ProxyError) as error:
         raise RefusedError(f"{type(error).__name__}: {error}") from None
     if transport.response is None:
         raise RefusedError("connection lost during the handshake")

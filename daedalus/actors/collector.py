@@ -29,6 +29,7 @@ from daedalus.actors.sources import (
     whole_books,
 )
 from daedalus.actors.standing import standing
+from daedalus.actors.streamstate import StreamState
 from daedalus.actors.tradefile import TradeFile
 from daedalus.exchanges.adapter import Stream
 from daedalus.kernel.actor import Actor, Context, Drained
@@ -44,7 +45,10 @@ __all__ = ["Collector"]
 WELCOME_WAIT_S = 2.0  # a writer that is there answers within milliseconds
 TICK_S = 1.0
 LOOK_EVERY = 5  # ticks between two looks at the synchronisation of the clock, and at the disk
+STREAMS_BYTES = 48_000  # of figures of single streams: the supervisor hears 64 KiB at a time
+FIGURE_BYTES = 16  # a number and what stands around it
 SAVE_EVERY = 60  # ticks between two savings of the memory of trades
+SAMPLE_EVERY = round(SAMPLE_S / TICK_S)  # ticks between two looks at the memory of this process
 DRAIN_MARGIN_S = 0.2
 _SEED_ROWS = 20_000  # trades of earlier processes that are looked through
 _SEED_BATCH = 256
@@ -217,21 +221,25 @@ class Collector(Actor):
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._ticks += 1
-            self.intake.check_clock()
-            if self._ticks % LOOK_EVERY == 0:
-                self._session.clock_ok = is_synchronized()
-                self._look_at_disk()
-            if self._ticks % int(SAMPLE_S / TICK_S) == 0:
-                why = self._recycling.sample(time.monotonic() - self._began, anonymous_bytes())
-                if why is not None:
-                    self._recycle(why)
-            for symbol, agreement in self.intake.sides.suspects():
-                get_logger().warning("sides_doubted", symbol=symbol, agreement=round(agreement, 3))
-            self.intake.look()
-            if self._ticks % SAVE_EVERY == 0:
-                self._note_lags()
-                await self._trades.save_later(self.intake.capture().ts_recv)
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        """Do what is due, once per TICK_S."""
+        self._ticks += 1
+        self.intake.check_clock()
+        if self._ticks % LOOK_EVERY == 0:
+            self._session.clock_ok = is_synchronized()
+            self._look_at_disk()
+        if self._ticks % SAMPLE_EVERY == 0:
+            why = self._recycling.sample(time.monotonic() - self._began, anonymous_bytes())
+            if why is not None:
+                self._recycle(why)
+        for symbol, agreement in self.intake.sides.suspects():
+            get_logger().warning("sides_doubted", symbol=symbol, agreement=round(agreement, 3))
+        self.intake.look()
+        if self._ticks % SAVE_EVERY == 0:
+            self._note_lags()
+            await self._trades.save_later(self.intake.capture().ts_recv)
 
     def _note_lags(self) -> None:
         for state in self._session.streams.values():
@@ -308,6 +316,17 @@ class Collector(Actor):
             out[f"{channel}.spool_fill"] = round(outlet.spool.fill, 4)
             out[f"{channel}.gaps_owed"] = len(outlet.owed)
             out[f"{channel}.gaps_dropped"] = outlet.owed_dropped
-        for state in states:
-            out |= state.stats(now.ts_recv, now.mono_ns)
+        room = STREAMS_BYTES
+        out["streams_untold"] = 0
+        for state in sorted(states, key=_trouble, reverse=True):
+            figures = state.stats(now.ts_recv, now.mono_ns)
+            room -= sum(map(len, figures)) + FIGURE_BYTES * len(figures)
+            if room < 0:
+                out["streams_untold"] += 1  # type: ignore[operator]
+            else:
+                out |= figures
         return out
+
+
+def _trouble(state: StreamState) -> tuple[bool, int, int]:
+    return state.hole is not None, state.shed, state.gaps

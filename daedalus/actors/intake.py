@@ -44,6 +44,7 @@ ALL_FRAMES = Stream("all", FRAMES)
 CLOCK_STEP_NS = 250_000_000
 _SNAPSHOT_EVERY_NS = 1_000_000_000  # an exchange whose book is not valid now is asked again
 _DAY_NS = 86_400_000_000_000
+_LOGGED_MAX = 50  # gap rows told one by one from look to look: a thousand streams may end at once
 _CHAINED = ("orderbook", "depth")  # their gaps end at a snapshot, not at an acknowledgement
 
 
@@ -80,6 +81,7 @@ class Intake:
         self._topics: dict[Stream, bytes] = {}
         self._gap_topics: dict[str, bytes] = {}
         self._chains: list[StreamState] = []  # streams of changes of a full book
+        self._logged = 0  # gap rows since the last look
         self._broken = False  # one of them needs a snapshot, and there is room for it
         self._told: dict[str, tuple[int, InstrumentFact]] = {}  # day and content of what was stored last
         self._route()
@@ -239,6 +241,11 @@ class Intake:
             stored = self.session.named[gap.symbol, gap.channel].stored_seq
             mark = Mark(gap.ended_at, stored or 0, gap.session_id)
         data = self.outlets[gap.channel].store_gap(gap, mark)
+        if data is not None:
+            self._publish_gap(gap, data)
+        self._logged += 1
+        if self._logged > _LOGGED_MAX:
+            return
         get_logger().info(
             "gap_recorded",
             symbol=gap.symbol,
@@ -248,8 +255,6 @@ class Intake:
             lost=gap.lost_estimate,
             detail=gap.detail,
         )
-        if data is not None:
-            self._publish_gap(gap, data)
 
     def settle(self) -> int:
         """Store gap rows that are owed, as far as there is room; return how many."""
@@ -275,6 +280,7 @@ class Intake:
         """Write the last gap rows: every socket is closed."""
         for gap in self.session.ended(self.capture(), self.left):
             self.store_gap(gap)
+        self._log_rest()
 
     # -- what time does
 
@@ -316,8 +322,14 @@ class Intake:
         for gap in self.session.overdue(now):
             self.store_gap(gap, self.session.mark(gap))
         self.settle()
+        self._log_rest()
         if self._chains:
             self.mend(now)
+
+    def _log_rest(self) -> None:
+        rest, self._logged = self._logged - _LOGGED_MAX, 0
+        if rest > 0:
+            get_logger().info("gaps_recorded", gaps=rest)
 
 
 def _our_doing(state: StreamState) -> bool:

@@ -9,7 +9,6 @@ fills, is in one.
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from zlib import crc32
 
 import msgspec
@@ -78,10 +77,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
     Source: H. Theil, "A rank-invariant method of linear and polynomial regression analysis", 1950.
     """
-    found = [
+    found = sorted(
         (y - y0) / (x - x0) for number, (x, y) in enumerate(points) for x0, y0 in points[:number] if x > x0
-    ]
-    return median(found) if found else 0.0
+    )
+    middle = len(found) // 2
+    return (found[middle] + found[~middle]) / 2 if found else 0.0
 
 
 def anonymous_bytes(statm: Path = Path("/proc/self/statm"), page: int = 4096) -> int:

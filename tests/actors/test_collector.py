@@ -260,3 +260,14 @@ def test_sides_are_compared_with_the_newest_quotes_and_doubted_once() -> None:
     assert watch.lowest() == 0.0
     assert watch.suspects() == [("A/B", 0.0)]
     assert watch.suspects() == []
+
+
+def test_the_quotes_of_another_symbol_say_nothing_of_a_trade() -> None:
+    watch = SideWatch()
+    other = BookFact(
+        symbol="C/D", ts_event=None, nonce=None, bids=pack_side([(100, 1)]), asks=pack_side([(101, 1)])
+    )
+    watch.see(other, T)
+    for _ in range(60):
+        watch.see(trade("buy", 100.0), T + 200_000_000)
+    assert (watch.lowest(), watch.suspects()) == (None, [])

@@ -214,7 +214,7 @@ def test_gap_rows_that_are_owed_are_stored_once_the_links_have_drained(outlet: A
     collector = Collector(settings, Context(name="c", drain_s=1.0))
     collector._outlets = {"trades": trades}
     collector.intake.open(collector._outlets, SimpleNamespace(publish=lambda _: None))
-    collector._adapter = SimpleNamespace(close=partial(asyncio.sleep, 0))
+    collector._adapter = SimpleNamespace(close=partial(asyncio.sleep, 0), hooks=None)
     count = trades.spool.next_seq - 1
     assert asyncio.run(collector.drain()).flushed == count + 1
     assert not trades.owed

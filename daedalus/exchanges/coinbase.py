@@ -12,8 +12,7 @@ Source: docs.cdp.coinbase.com, Advanced Trade WebSocket channels, endpoints and 
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isfinite
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,32 +21,32 @@ from daedalus.exchanges.adapter import (
     Ask,
     Control,
     DepthFact,
-    Fact,
     Fault,
     Item,
     Limits,
     Send,
     Stream,
-    TickerFact,
     TradeFact,
 )
 from daedalus.exchanges.bookstate import BookState
+from daedalus.exchanges.coinbase_facts import ticker_fact, trade_fact
 from daedalus.exchanges.coinbase_messages import (
     BookMessage,
     Heartbeat,
     Level,
     Subscriptions,
     TickerMessage,
-    TickerRow,
     TradeRow,
     TradesMessage,
     decode_known,
     decode_other,
     ns_of,
+    oldest_first,
 )
 from daedalus.exchanges.coinbase_products import CHANNELS, THEIRS, Routes, product_id
 from daedalus.exchanges.coinbase_rest import instruments_of, products_path, trades_of, trades_path
-from daedalus.exchanges.sides import Semantics, semantics, taker
+from daedalus.exchanges.sides import Semantics, semantics
+from daedalus.exchanges.symbolwise import AGAIN_S, Symbolwise
 from daedalus.exchanges.tradeholes import Request, TradeHoles
 from daedalus.records import Flag
 
@@ -61,15 +60,6 @@ DEFAULT_REST_URL = "https://api.coinbase.com"
 _PAGES_MAX = 10
 _OK = 200
 _TIME_PATH = "/api/v3/brokerage/time"
-
-
-def _number(text: str) -> float | None:
-    if not text:
-        return None
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
 
 
 class CoinbaseAdapter:
@@ -125,7 +115,9 @@ class CoinbaseAdapter:
 
             self._sign = Signer(credentials).token
         self._holes = TradeHoles()
-        self._acked: set[Stream] = set()
+        self._subscriptions = Symbolwise(self._streams)
+        self._refused: set[str] = set()  # products; over connections, for the exchange may end one for it
+        self._alone: set[str] = set()  # products that were subscribed for themselves
         self._expected: int | None = None
         self._broken = True
         self._handlers: dict[type, Callable[[Any], list[Item]]] = {
@@ -149,15 +141,37 @@ class CoinbaseAdapter:
         """Forget the last connection and return the messages that open the next."""
         self._expected = None
         self._broken = False
-        self._acked.clear()
+        self._subscriptions.clear()
+        self._alone.clear()
         self._holes.clear()
         for state in self._books.values():
             state.reset()
-        sends: list[Send | Ask] = [self._send("subscribe", "heartbeats", None)]
-        sends += [
-            self._send("subscribe", theirs, products) for theirs, products in self._routes.wanted.items()
-        ]
+        items: list[Send | Ask] = [self._send("subscribe", "heartbeats", None), *self._batch()]
+        if self._refused:
+            streams = self._routes.streams(self._refused)
+            self._subscriptions.leave_out(streams)
+            items.append(Ask("again", _TIME_PATH, streams, delay_s=AGAIN_S))
+        return items
+
+    def _batch(self) -> list[Send]:
+        """Return the subscriptions of all products that are not refused."""
+        sends = []
+        for theirs, wanted in self._routes.wanted.items():
+            products = [product for product in wanted if product not in self._refused]
+            if products:
+                sends.append(self._send("subscribe", theirs, products))
         return sends
+
+    def _again(self) -> list[Send]:
+        """Return the subscriptions of what was refused, each for itself: no other is refused with it."""
+        self._alone |= self._refused
+        self._refused.clear()
+        return [
+            self._send("subscribe", theirs, [product])
+            for theirs, wanted in self._routes.wanted.items()
+            for product in wanted
+            if product in self._alone
+        ]
 
     def _send(self, kind: str, theirs: str, products: list[str] | None) -> Send:
         message: dict[str, object] = {"type": kind, "channel": theirs}
@@ -172,11 +186,14 @@ class CoinbaseAdapter:
         return
 
     def ready(self) -> bool:
-        """Return whether every stream is subscribed and every book is valid."""
+        """Return whether every stream that the exchange has is subscribed, and every book valid."""
         return (
             not self._broken
-            and self._acked.issuperset(self._streams)
-            and all(state.valid for state in self._books.values())
+            and self._subscriptions.complete()
+            and all(
+                state.valid or self._subscriptions.is_refused(state.streams[0])
+                for state in self._books.values()
+            )
         )
 
     def snapshots(self) -> list[DepthFact]:
@@ -196,6 +213,8 @@ class CoinbaseAdapter:
 
     def answer(self, key: str, status: int, body: bytes) -> list[Item]:
         """Return what the answer to an `Ask` says."""
+        if key == "again":
+            return [] if self._broken else list(self._again())
         if key.startswith("resync/"):
             return [] if self._broken else list(self._resubscribe(key.removeprefix("resync/")))
         request = self._holes.answered(key)
@@ -242,6 +261,9 @@ class CoinbaseAdapter:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return [self._fault("error", f"undecodable message: {error}")]
         if other.type == "error":
+            named = self._routes.named(other.message)
+            if named:
+                return self._on_refusal(named, other.message)
             self._broken = True
             refused = self._expected is None or "not a valid product" in other.message
             fatal = refused and "product" in other.message.lower()
@@ -251,6 +273,22 @@ class CoinbaseAdapter:
         # a channel nobody asked for: its number counts all the same
         hole = self._sequence(other.sequence_num)
         return [hole] if hole is not None else []
+
+    def _on_refusal(self, products: set[str], why: str) -> list[Item]:
+        fresh = products - self._refused
+        if not fresh:
+            return [Control("heartbeat")]  # of another channel, refused for the same product
+        self._refused |= fresh
+        streams = self._routes.streams(fresh)
+        for stream in streams:
+            if stream.symbol in self._books:
+                self._books[stream.symbol].reset()
+        items = self._subscriptions.refused(streams, why, "again", _TIME_PATH)
+        if isinstance(items[0], Fault) and items[0].fatal:
+            self._broken = True
+        elif not fresh <= self._alone:  # whoever was asked for beside them was refused with them
+            items += self._batch()
+        return items
 
     def _on_heartbeat(self, _message: Heartbeat) -> list[Item]:
         return [Control("heartbeat")]
@@ -264,8 +302,7 @@ class CoinbaseAdapter:
             for product in products
             for stream in self._routes.subscribed(product, THEIRS[channel])
         )
-        self._acked.update(streams)
-        return [Control("subscribed", tuple(streams))]
+        return [self._subscriptions.acknowledged(streams)]
 
     def _on_book(self, message: BookMessage) -> list[Item]:
         items: list[Item] = []
@@ -299,7 +336,7 @@ class CoinbaseAdapter:
         items: list[Item] = []
         for event in message.events:
             recent = event.type == "snapshot"
-            for trade in _oldest_first(event.trades):
+            for trade in oldest_first(event.trades):
                 for symbol in self._routes.symbols(trade.product_id, "market_trades"):
                     hole = self._holes.seen(symbol, trade.trade_id)
                     if hole is not None and not recent:
@@ -325,7 +362,7 @@ class CoinbaseAdapter:
         return [Ask(key, trades_path(product_id(symbol), end_s), (Stream(symbol, "trades"),))]
 
     def _history(self, request: Request, body: bytes) -> list[Item]:
-        trades = list(_oldest_first(trades_of(body)))
+        trades = oldest_first(trades_of(body))
         found = [trade for trade in trades if self._holes.wanted(request, trade.trade_id)]
         items: list[Item] = [self._trade(request.symbol, t, None, int(Flag.BACKFILLED)) for t in found]
         oldest = trades[0] if trades else None
@@ -338,48 +375,17 @@ class CoinbaseAdapter:
             self._ask(request.symbol, request.after, request.before, page=request.page + 1, end_s=end_s)
         )
 
-    def _trade(self, symbol: str, trade: TradeRow, number: int | None, flags: int) -> Fact:
-        return TradeFact(
-            symbol=symbol,
-            trade_id=trade.trade_id,
-            ts_event=ns_of(trade.time),
-            side=taker(trade.side, self._meaning),
-            side_raw=trade.side,
-            price=trade.price,
-            amount=trade.size,
-            cost=trade.price * trade.size,
-            exch_seq=number,
-            flags=flags,
-            info_json=msgspec.json.encode(trade).decode() if self._raw_info else None,
-        )
+    def _trade(self, symbol: str, trade: TradeRow, number: int | None, flags: int) -> TradeFact:
+        return trade_fact(symbol, trade, self._meaning, number, flags, raw=self._raw_info)
 
     def _on_ticker(self, message: TickerMessage) -> list[Item]:
         ts_event = ns_of(message.timestamp)
         return [
-            self._ticker(symbol, ticker, ts_event, message.sequence_num)
+            ticker_fact(symbol, ticker, ts_event, message.sequence_num, raw=self._raw_info)
             for event in message.events
             for ticker in event.tickers
             for symbol in self._routes.symbols(ticker.product_id, "ticker")
         ]
-
-    def _ticker(self, symbol: str, ticker: TickerRow, ts_event: int | None, number: int) -> Fact:
-        last = _number(ticker.price)
-        return TickerFact(
-            symbol=symbol,
-            ts_event=ts_event,
-            bid=_number(ticker.best_bid),
-            ask=_number(ticker.best_ask),
-            bid_volume=_number(ticker.best_bid_quantity),
-            ask_volume=_number(ticker.best_ask_quantity),
-            last=last,
-            high=_number(ticker.high_24_h),
-            low=_number(ticker.low_24_h),
-            close=last,
-            base_volume=_number(ticker.volume_24_h),
-            percentage=_number(ticker.price_percent_chg_24_h),
-            exch_seq=number,
-            info_json=msgspec.json.encode(ticker).decode() if self._raw_info else None,
-        )
 
 
 def _pack(levels: list[Level]) -> tuple[bytes, bytes]:
@@ -390,10 +396,3 @@ def _pack(levels: list[Level]) -> tuple[bytes, bytes]:
         side.append(level.price_level)
         side.append(level.new_quantity)
     return array("d", bids).tobytes(), array("d", asks).tobytes()
-
-
-def _oldest_first(trades: list[TradeRow]) -> Iterable[TradeRow]:
-    # ids rise with time; the feed does not promise an order inside a message
-    if len(trades) < 2 or not all(trade.trade_id.isdecimal() for trade in trades):
-        return trades
-    return sorted(trades, key=lambda trade: int(trade.trade_id))

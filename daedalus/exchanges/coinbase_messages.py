@@ -32,6 +32,7 @@ __all__ = [
     "decode_product",
     "decode_products",
     "ns_of",
+    "oldest_first",
 ]
 
 Size = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
@@ -206,3 +207,14 @@ def ns_of(moment: datetime) -> int | None:
     delta = moment - _EPOCH
     ns = ((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000
     return ns if 0 <= ns < 2**63 else None
+
+
+def oldest_first(trades: list[TradeRow]) -> list[TradeRow]:
+    """Return trades by their ids, which rise with time; the feed does not promise an order in a message.
+
+    Raises:
+        ValueError: an id has thousands of digits.
+    """
+    if len(trades) < 2 or not all(trade.trade_id.isdecimal() for trade in trades):
+        return trades
+    return sorted(trades, key=lambda trade: int(trade.trade_id))

@@ -7,7 +7,8 @@ product". The symbol that was asked for is the one that is told.
 Source: docs.cdp.coinbase.com, Advanced Trade WebSocket endpoints.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from daedalus.exchanges.adapter import Stream
 
@@ -20,6 +21,7 @@ THEIRS = {"level2": "level2", "l2_data": "level2", "market_trades": "market_trad
 """What messages call a channel -> what subscriptions call it."""
 
 _OWN_USDC = ("USDT", "EURC")  # the only bases whose USDC market is a market of its own
+_product = re.compile(r"[A-Za-z0-9.:_-]+[A-Za-z0-9]")
 
 
 def product_id(symbol: str) -> str:
@@ -71,6 +73,22 @@ class Routes:
     def subscribed(self, product: str, theirs: str) -> list[Stream]:
         """Return the streams that a subscription feeds, ours of each symbol it serves."""
         return [stream for symbol in self.symbols(product, theirs) for stream in self.of(symbol, theirs)]
+
+    def streams(self, products: Collection[str]) -> tuple[Stream, ...]:
+        """Return all our streams of products that were subscribed."""
+        wanted = {(product, theirs) for theirs, names in self.wanted.items() for product in names}
+        found = [
+            stream
+            for product, theirs in sorted(wanted)
+            if product in products
+            for stream in self.subscribed(product, theirs)
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def named(self, words: str) -> set[str]:
+        """Return the products of ours that an error of the exchange names."""
+        ours = {product for names in self.wanted.values() for product in names}
+        return ours.intersection(_product.findall(words))
 
     def level2(self, symbol: str) -> str:
         """Return the product under which the book of a symbol was subscribed."""

@@ -54,6 +54,10 @@ class Symbolwise:
             Ask(key, path, some, delay_s=AGAIN_S),
         ]
 
+    def leave_out(self, streams: Iterable[Stream]) -> None:
+        """Do not expect streams that an earlier connection was refused."""
+        self._refused.update(streams)
+
     def complete(self) -> bool:
         """Return whether every stream is subscribed that the exchange has."""
         return bool(self._acked) and (self._acked | self._refused).issuperset(self._streams)

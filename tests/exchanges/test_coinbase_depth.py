@@ -1,10 +1,12 @@
 """Coinbase over its whole recording: the full book from `depth` at every update, every trade, every hole."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from daedalus.exchanges.adapter import Ask, BookFact, DepthFact, Fault, Send, Stream, TradeFact
+from daedalus.exchanges.adapter import Ask, BookFact, Control, DepthFact, Fault, Send, Stream, TradeFact
 from daedalus.exchanges.coinbase import CoinbaseAdapter
 from daedalus.records import Flag, unpack_side
 from tests.exchanges.coinbase_old import Truth, products, put, recording
@@ -180,3 +182,36 @@ def test_c15_the_two_bases_with_a_usdc_market_of_their_own_are_left_alone() -> N
     (fact,) = adapter.feed(message("l2_data", 0, {**SNAPSHOT, "product_id": "USDT-USD"}))
     assert isinstance(fact, BookFact)
     assert fact.symbol == "USDT/USD"
+
+
+def subscriptions(items: list[Any]) -> list[tuple[str, list[str]]]:
+    messages = [json.loads(item.data) for item in items if isinstance(item, Send)]
+    return [(m["channel"], m["product_ids"]) for m in messages if "product_ids" in m]
+
+
+def test_c05_a_product_that_is_refused_does_not_take_the_others_with_it() -> None:
+    adapter = opened(channels={"orderbook": ["BTC/USD", "NOP/USD"], "trades": ["NOP/USD", "BTC/USD"]})
+    error = b'{"type":"error","message":"NOP-USD is not a valid product"}'
+    fault, later, *sends = adapter.feed(error)
+    assert isinstance(fault, Fault)
+    nop = (Stream("NOP/USD", "orderbook"), Stream("NOP/USD", "trades"))
+    assert (fault.local, fault.fatal, set(fault.streams)) == (True, False, set(nop))
+    assert isinstance(later, Ask)
+    assert later.delay_s == 300
+    good = [("level2", ["BTC-USD"]), ("market_trades", ["BTC-USD"])]
+    assert subscriptions(sends) == good  # the whole message was refused: the others are asked for again
+    assert adapter.feed(error) == [Control("heartbeat")]  # the other channel, for the same product
+    adapter.feed(message("subscriptions", 0, {"subscriptions": dict(good)}))
+    adapter.feed(message("l2_data", 1, SNAPSHOT))
+    assert adapter.ready()
+
+    alone = adapter.answer(later.key, 200, b"")
+    assert subscriptions(list(alone)) == [("level2", ["NOP-USD"]), ("market_trades", ["NOP-USD"])]
+    again = adapter.feed(error)
+    assert subscriptions(list(again)) == []  # nobody was refused with it
+    assert isinstance(adapter.feed(message("l2_data", 2, SNAPSHOT))[0], BookFact)
+
+    reconnected = adapter.subscribe()  # should the exchange end a connection for it
+    assert subscriptions(list(reconnected)) == good
+    assert isinstance(reconnected[-1], Ask)
+    assert set(reconnected[-1].streams) == set(nop)

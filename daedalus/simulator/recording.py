@@ -136,10 +136,28 @@ class Tape:
 
 
 def align(tapes: Sequence[Tape], *, loop: bool) -> None:
-    """Give tapes their common beginning and, for looping, the common length of a lap."""
-    if not tapes:
-        return
-    start = min(tape.start_ns for tape in tapes)
-    lap_ns = max(tape.end_ns for tape in tapes) - start + LAP_PAUSE_NS
-    for tape in tapes:
-        tape.start_ns, tape.lap_ns, tape.loop = start, lap_ns, loop
+    """Give tapes their common beginning and, for looping, the common length of a lap.
+
+    Recordings of one exchange keep their distance in time. So do those of several exchanges that were made at
+    the same time; what was made years apart is played side by side, each with laps of its own.
+    """
+    groups: list[list[Tape]] = []
+    for exchange in dict.fromkeys(tape.exchange for tape in tapes):
+        group = [tape for tape in tapes if tape.exchange == exchange]
+        for other in [other for other in groups if _overlap(other, group)]:
+            groups.remove(other)
+            group += other
+        groups.append(group)
+    for group in groups:
+        start, end = _span(group)
+        for tape in group:
+            tape.start_ns, tape.lap_ns, tape.loop = start, end - start + LAP_PAUSE_NS, loop
+
+
+def _span(tapes: Sequence[Tape]) -> tuple[int, int]:
+    return min(tape.start_ns for tape in tapes), max(tape.end_ns for tape in tapes)
+
+
+def _overlap(some: Sequence[Tape], others: Sequence[Tape]) -> bool:
+    (start, end), (other_start, other_end) = _span(some), _span(others)
+    return start <= other_end and other_start <= end

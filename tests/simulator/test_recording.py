@@ -173,6 +173,27 @@ def test_tapes_share_their_beginning(tmp_path: Path) -> None:
     assert early.lap_ns == late.lap_ns
 
 
+def test_exchanges_recorded_at_the_same_time_keep_their_distance_and_others_begin_together(
+    tmp_path: Path,
+) -> None:
+    def tapes(later_ns: int) -> tuple[BinanceTape, CoinbaseTape]:
+        moved = [line.partition(" ") for line in coinbase_lines()]
+        path = write(tmp_path / "c", [f"{int(at) + later_ns} {message}" for at, _, message in moved])
+        return BinanceTape("BTC/USDT", [write(tmp_path / "b", binance_lines())]), CoinbaseTape(
+            "SKL/USD", [path]
+        )
+
+    spot, advanced = tapes(later_ns=200_000_000)
+    align([spot, advanced], loop=True)
+    assert advanced.start_ns == spot.start_ns
+    assert advanced.lap_ns == spot.lap_ns
+    spot, advanced = tapes(later_ns=10**17)
+    align([spot, advanced], loop=True)
+    assert advanced.start_ns == spot.start_ns + 10**17
+    assert next(iter(advanced.events())).at_ns < 10**9
+    assert advanced.lap_ns < spot.lap_ns
+
+
 def test_coinbase_lines_become_events_of_one_product(tmp_path: Path) -> None:
     tape = CoinbaseTape("SKL/USD", [write(tmp_path / "c", coinbase_lines())])
     align([tape], loop=False)

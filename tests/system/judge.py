@@ -211,7 +211,8 @@ class Judge:
         played = list(market.trades)
         anchors = [index for index, number in enumerate(played) if number in captured]
         if not anchors:
-            self._found("whole", stream, f"none of {len(played)} trades is stored")
+            if played:
+                self._found("whole", stream, f"none of {len(played)} trades is stored")
             return
         last = len(played) if self._ended else anchors[-1]
         holes = Holes(gaps)

@@ -16,7 +16,7 @@ from daedalus.kernel.link.wire import (
     decode_reply,
     decode_request,
     encode,
-    join,
+    pack,
 )
 from daedalus.kernel.spool import Spool
 from tests.loops import until
@@ -78,20 +78,20 @@ class Collector:
         self.socket.linger = 0
         self.socket.connect(address)
 
-    async def ask(self, message: Hello | Data, blob: bytes = b"") -> Welcome | Ack | Nack:
-        self.tell(message, blob)
+    async def ask(self, message: Hello | Data, records: list[bytes] | None = None) -> Welcome | Ack | Nack:
+        self.tell(message, records)
         return await self.hear()
 
-    def tell(self, message: Hello | Data, blob: bytes = b"") -> None:
-        self.socket.send_multipart((encode(message), blob))
+    def tell(self, message: Hello | Data, records: list[bytes] | None = None) -> None:
+        self.socket.send(encode(message) if isinstance(message, Hello) else pack(message, records or []))
 
     async def hear(self) -> Welcome | Ack | Nack:
         await until(lambda: self.socket.poll(0))
         return decode_reply(self.socket.recv())
 
-    def data(self, epoch: int, first: int, count: int) -> tuple[Data, bytes]:
+    def data(self, epoch: int, first: int, count: int) -> tuple[Data, list[bytes]]:
         numbers = range(first, first + count)
-        return Data(epoch, first, count, {}), join([record(number) for number in numbers])
+        return Data(epoch, first, count, {}), [record(number) for number in numbers]
 
     def close(self) -> None:
         self.socket.close()
@@ -109,9 +109,10 @@ class Writer:
 
     async def hear(self) -> Hello | Data:
         await until(lambda: self.socket.poll(0))
-        self.identity, head, *rest = self.socket.recv_multipart()
-        self.blob = msgspec.msgpack.decode(rest[0]) if rest else None
-        return decode_request(head)
+        self.identity, message = self.socket.recv_multipart()
+        request, blob = decode_request(memoryview(message))
+        self.blob = msgspec.msgpack.decode(blob) if blob else None
+        return request
 
     def say(self, message: Welcome | Ack | Nack) -> None:
         self.socket.send_multipart((self.identity, encode(message)))

@@ -37,10 +37,12 @@ class Mailbox:
     def __init__(
         self,
         socket: "zmq.Socket[bytes]",
-        handler: Callable[[list[bytes]], Any],
+        handler: Callable[[list[Any]], Any],
         *,
         budget: int = 256,
         after: Callable[[], Any] | None = None,
+        pace_s: float = 0.0,
+        copy: bool = True,
     ) -> None:
         """Begin to read `socket`.
 
@@ -49,12 +51,18 @@ class Mailbox:
             handler: called with the parts of each message, in order.
             budget: messages per turn, so that timers and heartbeats get theirs.
             after: called once after each non-empty gulp (to flush what the handler gathered).
+            pace_s: how long after a gulp the next one is taken, unless it used up its budget. A busy mailbox
+                that nobody waits for is then woken by a timer, for many messages at once, and not by each.
+            copy: whether the parts are bytes, or ZeroMQ's own frames: large parts are then not copied.
         """
         self._socket = socket
         self._handler = handler
         self._after = after
         self._budget = budget
         self._loop = asyncio.get_running_loop()
+        self._pace_s = pace_s
+        self._copy = copy
+        self._timed: asyncio.TimerHandle | None = None  # while it runs nothing else wakes us
         self._handle: asyncio.Handle | None = None
         self._on_writable: Callable[[], Any] | None = None
         self._paused = False
@@ -65,8 +73,17 @@ class Mailbox:
 
     def touched(self) -> None:
         """Tell the mailbox that its socket was sent on: what that swallowed is seen to in the next turn."""
-        if self._handle is None and not self._closed and self._pending():
+        if self._timed is None and self._handle is None and not self._closed and self._pending():
             self._handle = self._loop.call_soon(self._drain)
+
+    def sent(self) -> None:
+        """As `touched`, but only within the pace: for sockets that are sent on often and answered rarely."""
+        if self._timed is None and not self._closed and not self._paused:
+            if not self._pace_s:
+                self.touched()
+                return
+            self._loop.remove_reader(self._fd)
+            self._timed = self._loop.call_later(self._pace_s, self._drain)
 
     def when_writable(self, callback: Callable[[], Any]) -> None:
         """Call `callback` once, as soon as the socket takes messages again; a later call replaces it."""
@@ -81,6 +98,7 @@ class Mailbox:
         """Leave the messages where they are: ZeroMQ's high-water mark then holds up the peers."""
         if not self._paused and not self._closed:
             self._paused = True
+            self._quiet()
             self._loop.remove_reader(self._fd)
 
     def resume(self) -> None:
@@ -100,27 +118,49 @@ class Mailbox:
             self._handle = None
         if self._closed or self._paused:
             return
-        receive, handler = self._socket.recv_multipart, self._handler
+        timed = self._quiet()
+        receive, handler, copy = self._socket.recv_multipart, self._handler, self._copy
         got = 0
         while got < self._budget and not self._paused:
             try:
-                parts = receive(zmq.NOBLOCK)
+                parts = receive(zmq.NOBLOCK, copy)
             except zmq.Again:
                 break
             got += 1
             handler(parts)
         if got and self._after is not None:
             self._after()
-        if got == self._budget:
-            self.touched()  # there may be more; a gulp that ended for want of messages has looked
+        self._rest(got, timed=timed)
         if self._on_writable is not None and self._pending() & zmq.POLLOUT:
             callback, self._on_writable = self._on_writable, None
             callback()
+
+    def _rest(self, got: int, *, timed: bool) -> None:
+        """See to it that somebody wakes us: the timer of the pace, or the descriptor."""
+        if self._paused or self._closed:
+            return
+        if self._pace_s and 0 < got < self._budget:
+            if not timed:
+                self._loop.remove_reader(self._fd)
+            self._timed = self._loop.call_later(self._pace_s, self._drain)
+            return
+        if timed:
+            self._loop.add_reader(self._fd, self._drain)
+        if got == self._budget:
+            self.touched()  # there may be more; a gulp that ended for want of messages has looked
+
+    def _quiet(self) -> bool:
+        """End the pace, if one is kept; True if there was one, and the descriptor is not watched."""
+        timed, self._timed = self._timed, None
+        if timed is not None:
+            timed.cancel()
+        return timed is not None
 
     def close(self) -> None:
         """Stop reading. The socket stays open."""
         if not self._closed:
             self._closed = True
+            self._quiet()
             if not self._paused:
                 self._loop.remove_reader(self._fd)
             if self._handle is not None:

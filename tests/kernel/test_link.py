@@ -10,9 +10,7 @@ import pytest
 from daedalus.kernel.journal import Cursor, Entry, Mark
 from daedalus.kernel.link import LinkReceiver
 from daedalus.kernel.link import receiver as receiver_module
-from daedalus.kernel.link.wire import (
-    join,
-)
+from daedalus.kernel.link.wire import Data, decode_request, pack
 from daedalus.kernel.spool import Spool
 from tests.link_peers import Disk, offer, receiving, record, sending
 from tests.loops import drive, until
@@ -32,7 +30,9 @@ def spool(short_tmp: Path) -> Iterator[Spool]:
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 64, 65535, 65536])
 def test_a_blob_is_one_array_of_the_records(count: int) -> None:
-    assert msgspec.msgpack.decode(join([b"\x01"] * count)) == [1] * count
+    made = Data(7, 1, count, {})
+    found, blob = decode_request(memoryview(pack(made, [b"\x01"] * count)))
+    assert (found, msgspec.msgpack.decode(blob)) == (made, [1] * count)
 
 
 def test_everything_appended_is_committed_once_in_order_and_then_acknowledged(
@@ -104,7 +104,9 @@ def test_one_commit_at_a_time_the_next_group_gathers_meanwhile(address: str, spo
     drive(work)
 
 
-def test_a_frame_is_closed_by_count_or_by_time(address: str, spool: Spool) -> None:
+def test_a_frame_is_closed_by_count_or_by_time_and_grows_under_load(address: str, spool: Spool) -> None:
+    """Ten, then those that came within the 5 ms after it: no frame per ten records in a burst."""
+
     async def work() -> None:
         disk = Disk()
         receiver, sender = receiving(address, disk), sending(address, spool, batch_records=10, batch_ms=5)
@@ -115,7 +117,7 @@ def test_a_frame_is_closed_by_count_or_by_time(address: str, spool: Spool) -> No
             offer(sender, number)
         await sender.drain()
         counts = [entry.count for group in disk.groups for entry in group]
-        assert counts == [10, 10, 5]
+        assert counts == [10, 15]
         sender.close()
         await receiver.close()
 

@@ -14,6 +14,7 @@ from daedalus.kernel.link.wire import (
     Nack,
     Welcome,
     encode,
+    pack,
 )
 from daedalus.kernel.spool import Spool
 from tests.link_peers import Collector, Disk, receiving
@@ -160,10 +161,11 @@ def test_a_message_of_another_version_is_refused_and_the_link_goes_on(address: s
         await receiver.start()
         peer = Collector(address)
         latin = encode(Hello("a", "native", 7, 0, 1)).replace(b"native", b"nativ\xe9")  # not UTF-8
-        for parts in ((b"\xc1",), (encode([9, 9]),), (encode(Data(7, 1, 1, {})),), (latin,)):
-            peer.socket.send_multipart(parts)
+        torn = pack(Data(7, 1, 1, {}), [b"\x01"])[:8]
+        for message in (b"\xc1", encode([9, 9]), encode(Data(7, 1, 1, {})), latin, torn):
+            peer.socket.send(message)
         assert await peer.ask(Hello("a", "native", 7, 0, 1)) == Welcome(7, 0, 0, {})
-        assert receiver.stats()["foreign"] == 4
+        assert receiver.stats()["foreign"] == 5
         peer.close()
         await receiver.close()
 

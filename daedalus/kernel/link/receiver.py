@@ -10,6 +10,7 @@ disk, what is acknowledged).
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import msgspec
 import zmq
@@ -25,6 +26,7 @@ __all__ = ["LinkReceiver"]
 _HWM_FRAMES = 32
 _GROUP_BYTES = 4 << 20  # a commit group ends here at the latest
 _PENDING_BYTES = 12 << 20  # with so much in memory the socket is left alone
+_PACE_S = 0.01  # between two looks at a busy socket: small beside the wait for a commit group
 _RETIRED = 64  # connections remembered as replaced
 _STRANGER = encode(Nack(0, 0))
 
@@ -94,7 +96,9 @@ class LinkReceiver:
         socket.rcvhwm = _HWM_FRAMES
         bind(socket, self._address)
         self._socket = socket
-        self._mailbox = Mailbox(socket, self._message, budget=64, after=self._gathered)
+        self._mailbox = Mailbox(
+            socket, self._message, budget=64, after=self._gathered, pace_s=_PACE_S, copy=False
+        )
         self._open = True
 
     async def failed(self) -> None:
@@ -147,13 +151,14 @@ class LinkReceiver:
 
     # Messages
 
-    def _message(self, parts: list[bytes]) -> None:
+    def _message(self, parts: list[zmq.Frame]) -> None:
         try:
-            request = decode_request(parts[1])
-            if isinstance(request, Hello):
-                self._hello(parts[0], request)
+            identity = parts[0].bytes
+            request, blob = decode_request(parts[1].buffer)
+            if isinstance(request, Data):
+                self._data(identity, request, cast("bytes", blob))
             else:
-                self._data(parts[0], request, parts[2])
+                self._hello(identity, request)
         except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
             # The socket is private to us: this is a sender of another version. It gets no acknowledgement.
             self._foreign += 1

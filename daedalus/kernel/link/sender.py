@@ -17,7 +17,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from daedalus.kernel.journal import Mark
-from daedalus.kernel.link.wire import Ack, Data, Hello, Nack, Welcome, decode_reply, encode, join
+from daedalus.kernel.link.wire import Ack, Data, Hello, Nack, Welcome, decode_reply, encode, pack
 from daedalus.kernel.mailbox import Mailbox
 from daedalus.kernel.spool import Spool
 from daedalus.kernel.telemetry import get_logger
@@ -31,6 +31,7 @@ _HWM_FRAMES = 32
 _RECONNECT_MS = 20  # a restarted receiver is greeted within this
 _PROGRESS_S = 0.25  # without an acknowledgement for so long the sender greets again
 _PUMP_FRAMES = 16  # frames per turn of the loop when catching up
+_PACE_S = 0.005  # acknowledgements come ten or twenty times a second
 _MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -57,7 +58,8 @@ class LinkSender:
             sender: its name, unique among the senders of a receiver.
             source: "ccxt" or "native", kept with the records.
             spool: open; the caller closes it, after `close`.
-            batch_records: a frame is closed at so many records …
+            batch_records: a frame is closed at so many records, unless the last one went out less than
+                `batch_ms` ago: under load frames grow up to 128 KiB …
             batch_ms: … or so long after its first.
             on_welcome: called once, at the first WELCOME, with the last record of each stream that is stored
                 or on its way: what came before this process.
@@ -81,6 +83,7 @@ class LinkSender:
         self._bytes = 0
         self._marks: dict[str, Mark] = {}
         self._opened_at = 0.0  # s, loop time of its first record
+        self._hold = False  # a frame went out just now: the next one may grow
         self._cursor = spool.acked + 1  # next to be sent
         self._first_own = spool.next_seq  # of this process; what lies before was appended by an earlier one
         self._streaming = False
@@ -105,7 +108,7 @@ class LinkSender:
         socket.immediate = 1  # nothing is queued for a receiver that is not there: it is in the spool
         self._socket = socket
         self._monitor_socket = socket.get_monitor_socket(_MONITORED)
-        self._mailbox = Mailbox(socket, self._received)
+        self._mailbox = Mailbox(socket, self._received, pace_s=_PACE_S)
         self._monitor = Mailbox(self._monitor_socket, self._connection)
         socket.connect(self._address)
         self._mailbox.touched()
@@ -125,7 +128,7 @@ class LinkSender:
             self._opened_at = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._batch_s, self._due)
-        if len(records) >= self._batch_records or self._bytes >= _FRAME_BYTES:
+        if (len(records) >= self._batch_records and not self._hold) or self._bytes >= _FRAME_BYTES:
             self._flush()
         return True
 
@@ -180,6 +183,7 @@ class LinkSender:
 
     def _due(self) -> None:
         self._timer = None
+        self._hold = False
         if self._records:
             left_s = self._opened_at + self._batch_s - self._loop.time()
             if left_s > 0.0002:  # the frame the timer was set for is gone, this one is younger
@@ -192,6 +196,9 @@ class LinkSender:
         if not records:
             return
         self._records, self._marks, self._bytes = [], {}, 0
+        self._hold = True
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._batch_s, self._due)
         if self._watch is None:
             self._arm_watch()
         if not self._streaming or self._blocked:
@@ -202,15 +209,15 @@ class LinkSender:
             self._pump()
 
     def _send(self, records: list[bytes], marks: dict[str, Mark]) -> bool:
-        head = encode(Data(self._spool.epoch, self._cursor, len(records), marks))
+        message = pack(Data(self._spool.epoch, self._cursor, len(records), marks), records)
         try:
-            self._socket.send_multipart((head, join(records)), zmq.NOBLOCK)
+            self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
             self._blocked = True
             self._again += 1
             self._mailbox.when_writable(self._writable)
             return False
-        self._mailbox.touched()
+        self._mailbox.sent()
         self._cursor += len(records)
         self._frames += 1
         return True

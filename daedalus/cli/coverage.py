@@ -9,6 +9,7 @@ import click
 
 from daedalus.cli.progress import Progress
 from daedalus.kernel.errors import EXIT_DIVERGES, EXIT_OK
+from daedalus.records import sanitise
 
 if TYPE_CHECKING:
     from daedalus.dataset.coverage import Cause, Coverage, Hole
@@ -85,9 +86,10 @@ def _ask(
 
     layout = Layout(data=str(data))
     try:
-        place, names = names_of(layout, exchange, symbol)
+        place, known = sanitise(exchange), names_of(layout, symbol)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    names = sorted(known.get(place, known[""]))
     first, last = window
     edges = {name: at if at is None else microseconds(at) for name, at in (("start", first), ("end", last))}
     progress = Progress("reading", "files")

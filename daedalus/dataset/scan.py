@@ -6,7 +6,7 @@ the years behind it. Segments of older versions get the columns they lack as nul
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from daedalus.dataset.columns import COLUMNS, PARTITION_COLUMNS, TIME_COLUMN, columns_of
 from daedalus.dataset.layout import Layout, hive_values
+from daedalus.dataset.symbols import names_of
 from daedalus.records import CHANNELS, FRAMES, sanitise
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def scan(
         tier: bronze, silver or gold.
         source: ccxt or native; None = all.
         exchange: name of the exchange; None = all.
-        symbol: in either spelling, `BTC/USDT` or `BTC-USDT`; None = all.
+        symbol: in either spelling, `BTC/USDT` or `BTC-USDT`, or its alias; None = all.
         start: first capture time, inclusive: datetime, date or ISO text; UTC unless it says otherwise.
         end: capture time, exclusive.
         gaps: "mark" adds a boolean column `in_gap`: whether a gap of the row's own stream was open when it
@@ -74,9 +75,12 @@ def scan(
     bronze = tier == Layout(data="").tier_raw
     frame = scan_files(found, _schema(channel) if bronze else None if found else _partition_schema())
     names = frame.collect_schema().names()
-    for name, value in (("exchange", exchange), ("symbol", symbol)):
-        if value is not None and name in names:
-            frame = frame.filter(pl.col(name) == sanitise(value))
+    if exchange is not None and "exchange" in names:
+        frame = frame.filter(pl.col("exchange") == sanitise(exchange))
+    if symbol is not None and "symbol" in names:
+        known = names_of(Layout(data=str(data)), symbol)
+        called = set().union(*known.values()) if exchange is None else _called(known, sanitise(exchange))
+        frame = frame.filter(pl.col("symbol").is_in(sorted(called)))
     time = TIME_COLUMN.get(channel, "capture_ts") if bronze else "capture_ts"
     if time in names:
         if start is not None:
@@ -139,14 +143,23 @@ def files(
     roots = [root for root in roots if root.is_dir()]
     if not roots and channel not in (*COLUMNS, *CHANNELS, FRAMES):
         raise ValueError(f"cannot scan the channel {channel!r}: {base} has none of that name")
-    wanted = {
-        name: sanitise(value)
-        for name, value in (("exchange", exchange), ("symbol", symbol))
-        if value is not None
-    }
+    place = None if exchange is None else sanitise(exchange)
+    names = None if symbol is None else names_of(layout, symbol)
+
+    def wanted(values: dict[str, str | int]) -> bool:
+        there = values.get("exchange")
+        if place is not None and there not in (None, place):
+            return False
+        return names is None or "symbol" not in values or values["symbol"] in _called(names, str(there))
+
     window = (None if start is None else instant(start), None if end is None else instant(end))
     found = (path for root in roots for path in _walk(root, {}, wanted, window))
     return sorted(found, key=lambda path: _NUMBER.sub(_padded, path.as_posix()))
+
+
+def _called(names: dict[str, set[str]], exchange: str) -> set[str]:
+    """What a symbol is called on disk by one exchange."""
+    return names.get(exchange, names[""])
 
 
 def _padded(match: re.Match[str]) -> str:
@@ -184,7 +197,7 @@ def instant(value: object) -> datetime:
 def _walk(
     directory: Path,
     known: dict[str, str | int],
-    wanted: dict[str, str],
+    wanted: Callable[[dict[str, str | int]], bool],
     window: tuple[datetime | None, datetime | None],
 ) -> Iterator[Path]:
     with os.scandir(directory) as entries:
@@ -196,9 +209,7 @@ def _walk(
                     yield directory / entry.name
                 continue
             values = known | hive_values(entry.name)
-            if all(values.get(name, value) == value for name, value in wanted.items()) and _overlaps(
-                values, *window
-            ):
+            if wanted(values) and _overlaps(values, *window):
                 yield from _walk(directory / entry.name, values, wanted, window)
 
 

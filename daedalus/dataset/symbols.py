@@ -18,7 +18,6 @@ import msgspec
 from daedalus.dataset.durable import locked, make_directory, replace
 from daedalus.dataset.layout import Layout
 from daedalus.kernel.errors import FatalError
-from daedalus.kernel.telemetry import get_logger
 from daedalus.records import sanitise
 
 __all__ = ["Entry", "Registry", "market_of", "names_of"]
@@ -64,23 +63,30 @@ def market_of(symbol_raw: str) -> dict[str, str | None]:
     return {"type": kind, "base": found["base"], "quote": found["quote"], "settle": found["settle"]}
 
 
-def names_of(layout: Layout, exchange: str, symbol: str) -> tuple[str, list[str]]:
-    """Return what an exchange is called on disk, and every name that rows of a symbol lie under.
+def names_of(layout: Layout, symbol: str) -> dict[str, set[str]]:
+    """Return exchange -> the names that rows of a symbol lie under there; "" stands for all other exchanges.
+
+    Reads only: it is for who asks the data, and the disk may be another's.
 
     Args:
         layout: of the data set.
-        exchange: the name of its table.
         symbol: as configured, or as it is called on disk.
 
     Raises:
-        ValueError: a name that nothing can have.
-        FatalError: a later version of Daedalus wrote the registry.
+        ValueError: nothing can have that name.
     """
-    place = sanitise(exchange)
-    entry = Registry.load(layout)._file.exchanges.get(place, {}).get(symbol)  # noqa: SLF001 - of this module
-    if entry is None:
-        return place, [sanitise(symbol)]
-    return place, [entry.symbol, *entry.former]
+    names = {"": {sanitise(symbol)}}
+    path = layout.state() / "symbols.json"
+    for place in (path, _copy_of(path)):
+        try:
+            found = msgspec.json.decode(place.read_bytes(), type=_File)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        for exchange, symbols in found.exchanges.items():
+            if (entry := symbols.get(symbol)) is not None:
+                names[exchange] = {entry.symbol, *entry.former}
+        break
+    return names
 
 
 class Registry:
@@ -211,6 +217,8 @@ def _read(path: Path) -> _File:
             kept = _free_name(place)
             with contextlib.suppress(FileNotFoundError):  # another collector was faster
                 place.rename(kept)
+            from daedalus.kernel.telemetry import get_logger  # who only asks the data need not load it
+
             get_logger().error("symbols_damaged", path=str(place), kept_in=kept.name, error=str(error))
             continue
         if found.version > VERSION:

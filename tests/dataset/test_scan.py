@@ -11,6 +11,7 @@ from daedalus.cli.query import command
 from daedalus.dataset.columns import COLUMNS, columns_of
 from daedalus.dataset.layout import HOUR_NS, Layout
 from daedalus.dataset.scan import files
+from daedalus.dataset.symbols import Registry
 from tests.dataset.makings import (
     T0,
     depth,
@@ -63,6 +64,34 @@ def data(tmp_path_factory):
 def test_only_the_partitions_asked_for_are_read(data, question, rows, read):
     assert daedalus.scan(data, "trades", **question).collect().height == rows
     assert len(files(data, "trades", **question)) == read
+
+
+def test_c15_a_symbol_is_found_under_every_name_it_ever_had_and_never_under_anothers(tmp_path):
+    """On one exchange A/B-C has an alias, because its own name is A/B:C's; on the other it has that name."""
+    groups = [
+        [entry([trade(1, symbol="A-B-C"), trade(2, symbol="SPOT"), trade(3, symbol="OLD")], 1)],
+        [entry([trade(4, symbol="A-B-C", exchange="okx")], 1, sender="okx")],
+    ]
+    write_journal(tmp_path, "trades", groups)
+    seal_all(tmp_path, "trades")
+    registry = Registry.load(Layout(data=str(tmp_path)))
+    for exchange, raw, name in (
+        *(("binance", "A/B:C", None), ("binance", "A/B-C", "OLD")),
+        *(("binance", "A/B-C", "SPOT"), ("okx", "A/B-C", None)),
+    ):
+        registry.claim(exchange, raw, name)
+    registry.save()
+
+    def found(**question) -> list[int]:
+        return sorted(daedalus.scan(tmp_path, "trades", **question).collect()["seq"])
+
+    assert found(symbol="A/B:C", exchange="binance") == [1]
+    assert found(symbol="A/B-C", exchange="binance") == found(symbol="A/B-C", source="ccxt")[:2] == [2, 3]
+    assert found(symbol="A/B-C") == [2, 3, 4]
+    assert found(symbol="SPOT") == [2]
+    (tmp_path / "state/symbols.json").write_text("?")  # who asks moves nothing and goes by the copy
+    assert found(symbol="A/B-C") == [2, 3, 4]
+    assert (tmp_path / "state/symbols.json").read_text() == "?"
 
 
 def test_the_end_itself_is_not_in_the_answer(tmp_path):

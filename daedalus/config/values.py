@@ -105,6 +105,10 @@ def _url(value: str, schemes: str, example: str) -> str:
         raise ValueError(
             f'write the address with its scheme, for example "{example}", or "" for the usual one'
         )
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise ValueError(
+            "a user or password does not belong in an address: it would stand in logs and status"
+        )
     return value
 
 

@@ -1,10 +1,19 @@
 """The small grammars of supervisor.toml: sizes, symbols, names."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daedalus.config.values import parse_name, parse_size, parse_symbol, suggest_symbol
+from daedalus.config.values import (
+    parse_http_url,
+    parse_name,
+    parse_size,
+    parse_symbol,
+    parse_ws_url,
+    suggest_symbol,
+)
 
 
 @given(st.integers(1, 10**6), st.sampled_from([("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)]))
@@ -39,6 +48,14 @@ def test_other_spellings_are_refused_with_a_guess(symbol: str, guess: str | None
     assert suggest_symbol(symbol) == guess
     with pytest.raises(ValueError, match=f'"{guess or "BTC/USDT"}"'):
         parse_symbol(symbol)
+
+
+@pytest.mark.parametrize("parse", [parse_http_url, parse_ws_url])
+def test_d29_an_address_with_a_password_is_refused(parse: Callable[[str], str]) -> None:
+    scheme = "https" if parse is parse_http_url else "wss"
+    assert parse(f"{scheme}://api.example.com/path@v2") == f"{scheme}://api.example.com/path@v2"
+    with pytest.raises(ValueError, match="password does not belong"):
+        parse(f"{scheme}://me:secret@api.example.com")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", ".a", "-a", "a@1", "x" * 61, "ä"])

@@ -173,6 +173,13 @@ ONE_FAULT = [
         EXCHANGE.replace("[exchanges.binance.ch", 'ws_url = "ws://x"\n[exchanges.binance.ch'),
         "f:3: exchanges.binance.ws_url: ws_url is for native adapters (set urls in [exchanges.binance.ccxt])",
     ),
+    (
+        EXCHANGE.replace("[exchanges.binance.ch", 'ws_url = "ws://me:secret@x"\n[exchanges.binance.ch'),
+        (
+            "f:3: exchanges.binance.ws_url: cannot use 'ws://…@x': "
+            "a user or password does not belong in an address: it would stand in logs and status"
+        ),
+    ),
     ('[features."binance:BTC/USDT"]\nmax_levels = 15\n', None),
     (
         "[features]\nmax_level = 15\n",

@@ -100,7 +100,7 @@ def _words(path: Place, faults: list[Any]) -> tuple[str, str]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = re.sub(r"//[^/@]*@", "//…@", repr(value))  # what a secret may stand in is not repeated
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 

@@ -90,8 +90,9 @@ class Intake:
         by_channel: dict[str, dict[str, StreamState]] = {}
         for key, state in self.session.streams.items():
             by_channel.setdefault(key.channel, {})[key.symbol] = state
-            kind = KIND_OF_CHANNEL.get(key.channel, key.channel)
-            self._topics[key] = topic(kind, self.session.exchange, state.symbol)
+            kind = KIND_OF_CHANNEL.get(key.channel)
+            if kind is not None:  # other channels are stored, not published
+                self._topics[key] = topic(kind, self.session.exchange, state.symbol)
             self._gap_topics[state.symbol] = topic("gap", self.session.exchange, state.symbol)
         self._facts = {kind: by_channel.get(channel, {}) for kind, channel in _CHANNEL_OF.items()}
         self._chains = list(by_channel.get("depth", {}).values())
@@ -168,8 +169,9 @@ class Intake:
         self.sides.see(fact, row.ts_recv)
         place = (row.seq, row.ts_recv, outlet.spool.next_seq - 1)
         self.index.add(state.symbol, state.channel, place, row.session_id)
-        assert self.publisher is not None
-        self.publisher.publish((self._topics[state.key], data))
+        there = self._topics.get(state.key)
+        if there is not None and self.publisher is not None:
+            self.publisher.publish((there, data))
 
     def _resume(self, state: StreamState, now: Now, missing: int | None = None) -> None:
         """Store the gap rows that end with the row in hand."""

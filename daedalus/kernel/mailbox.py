@@ -76,15 +76,6 @@ class Mailbox:
         if self._timed is None and self._handle is None and not self._closed and self._pending():
             self._handle = self._loop.call_soon(self._drain)
 
-    def sent(self) -> None:
-        """As `touched`, but only within the pace: for sockets that are sent on often and answered rarely."""
-        if self._timed is None and not self._closed and not self._paused:
-            if not self._pace_s:
-                self.touched()
-                return
-            self._loop.remove_reader(self._fd)
-            self._timed = self._loop.call_later(self._pace_s, self._drain)
-
     def when_writable(self, callback: Callable[[], Any]) -> None:
         """Call `callback` once, as soon as the socket takes messages again; a later call replaces it."""
         self._on_writable = callback

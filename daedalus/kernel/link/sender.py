@@ -31,7 +31,6 @@ _HWM_FRAMES = 32
 _RECONNECT_MS = 20  # a restarted receiver is greeted within this
 _PROGRESS_S = 0.25  # without an acknowledgement for so long the sender greets again
 _PUMP_FRAMES = 16  # frames per turn of the loop when catching up
-_PACE_S = 0.005  # acknowledgements come ten or twenty times a second
 _MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -108,7 +107,7 @@ class LinkSender:
         socket.immediate = 1  # nothing is queued for a receiver that is not there: it is in the spool
         self._socket = socket
         self._monitor_socket = socket.get_monitor_socket(_MONITORED)
-        self._mailbox = Mailbox(socket, self._received, pace_s=_PACE_S)
+        self._mailbox = Mailbox(socket, self._received)
         self._monitor = Mailbox(self._monitor_socket, self._connection)
         socket.connect(self._address)
         self._mailbox.touched()
@@ -217,7 +216,7 @@ class LinkSender:
             self._again += 1
             self._mailbox.when_writable(self._writable)
             return False
-        self._mailbox.sent()
+        self._mailbox.touched()
         self._cursor += len(records)
         self._frames += 1
         return True

@@ -2,8 +2,9 @@
 
 Only single trades will do. Binance's default answer is aggregate trades, with other ids and phantom trades:
 its method is always named here. With a key it can be asked from an id on; without one it tells the last
-thousand. Elsewhere ccxt's `since` pages forward. Facts are flagged BACKFILLED; the collector drops those it
-has. What a bounded number of pages does not reach stays a hole, and the gap row says so.
+thousand. Coinbase tells the newest of a span of time, so its pages go back; elsewhere ccxt's `since` pages
+forward. Facts are flagged BACKFILLED; the collector drops those it has. What a bounded number of pages does
+not reach stays a hole, and the gap row says so.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,10 @@ from daedalus.records import Flag
 
 __all__ = ["Missed", "Span", "missed_trades", "recent_trades"]
 
-_PAGE = 1000
+# trades in one answer, where it may be asked for: a number that is too large is an error at some exchanges
+_PAGES = {"binance": 1000, "coinbase": 1000, "kraken": 1000, "okx": 500}
+_HISTORY = 500  # of Binance's history, whose contracts have no longer pages
+_AHEAD_MS = 60_000  # our clock may be behind the exchange's
 _MS = 1_000_000  # ns
 
 
@@ -77,12 +81,12 @@ async def missed_trades(
     found: list[TradeFact] = []
     ids: set[str] = set()
     for _ in range(pages):
-        page = await exchange.fetch_trades(unified, pager.since_ms, _PAGE, pager.params)
+        page = await exchange.fetch_trades(unified, pager.since_ms, pager.limit, pager.params)
         facts = results.translator.trades(symbol, page, int(Flag.BACKFILLED))
         fresh = [fact for fact in facts if fact.trade_id is None or fact.trade_id not in ids]
         ids.update(fact.trade_id for fact in fresh if fact.trade_id is not None)
         found += fresh
-        if not fresh or not pager.turn(fresh[-1], len(page)):
+        if not fresh or not pager.turn(fresh, len(page)):
             break
         # the next page begins with the last millisecond once more: what has no id would come twice
         found = [fact for fact in found if fact.trade_id is not None or not pager.repeats(fact)]
@@ -102,16 +106,24 @@ class _Pager:
         self.by_id = binance and first is not None and bool(exchange.apiKey)
         self.since_ms = None if binance or span.last_ts is None else span.last_ts // _MS
         self.params = _method(exchange, unified, history=self.by_id)
+        self.limit = next((size for name, size in _PAGES.items() if exchange.id.startswith(name)), None)
+        self._backwards = exchange.id.startswith("coinbase") and self.since_ms is not None
         if self.by_id and first is not None:
+            self.limit = _HISTORY
             self.params["fromId"] = first + 1
+        if self._backwards:
+            self.params["until"] = exchange.milliseconds() + _AHEAD_MS
 
-    def turn(self, newest: TradeFact, length: int) -> bool:
-        """Turn to the page after `newest`; return whether there may be one."""
+    def turn(self, fresh: list[TradeFact], length: int) -> bool:
+        """Turn to the page after (or before) these trades; return whether there may be one."""
+        newest = fresh[-1]
         number = _number(newest.trade_id)
+        if self._backwards:
+            return self._turn_back(fresh[0], length)
         if number is not None and self._span.before is not None and number >= self._span.before:
             return False
         if self.by_id:
-            if number is None or length < _PAGE:
+            if number is None or length < _HISTORY:
                 return False
             self.params["fromId"] = number + 1
             return True
@@ -120,9 +132,20 @@ class _Pager:
         self.since_ms = newest.ts_event // _MS
         return True
 
+    def _turn_back(self, oldest: TradeFact, length: int) -> bool:
+        if oldest.ts_event is None or self.limit is None or length < self.limit:
+            return False
+        until = oldest.ts_event // _MS + 1000  # whole seconds: the last one is asked for again
+        if until >= self.params["until"]:
+            return False
+        self.params["until"] = until
+        return True
+
     def repeats(self, fact: TradeFact) -> bool:
         """Return whether the next page has a trade again."""
-        return self.since_ms is not None and (fact.ts_event or 0) // _MS >= self.since_ms
+        return (
+            self.since_ms is not None and not self._backwards and (fact.ts_event or 0) // _MS >= self.since_ms
+        )
 
 
 def _number(trade_id: str | None) -> int | None:

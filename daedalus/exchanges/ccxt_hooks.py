@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from daedalus.exchanges.adapter import Control, Fault, Sink, Stream, stream_of
 from daedalus.exchanges.ccxt_connection import Connection, Message
 from daedalus.exchanges.ccxt_guards import HEARTBEATS, BrokenSequenceError
+from daedalus.exchanges.ccxt_limits import sends
 from daedalus.exchanges.ccxt_redact import Redactor
 from daedalus.exchanges.ccxt_results import Kinds, Results
 from daedalus.exchanges.ccxt_watch import Watch
@@ -113,6 +114,7 @@ class Hooks:
             connection.freshness.opened(connection.opened_ns)
             self._hook_results(client, connection)
             self._hook_transport(client, connection)
+            client.throttle = sends(self._exchange.id) or client.throttle
         if streams := SUBSCRIBING.get():
             new = connection.asked(streams)
             if new:

@@ -8,7 +8,6 @@ must not keep the others away.
 import asyncio
 import random
 import time
-from collections.abc import Iterable
 from inspect import signature
 from typing import Any
 
@@ -16,9 +15,9 @@ from daedalus.exchanges.adapter import Fault, Sink, Stream
 from daedalus.exchanges.backoff import full_jitter
 from daedalus.exchanges.bucket import Bucket
 from daedalus.exchanges.ccxt_channels import Subscription, method_of
-from daedalus.exchanges.ccxt_connection import Connection
 from daedalus.exchanges.ccxt_hooks import SUBSCRIBING, Hooks
-from daedalus.exchanges.ccxt_options import CcxtOptions, allowed, book_limit
+from daedalus.exchanges.ccxt_limits import allowed
+from daedalus.exchanges.ccxt_options import CcxtOptions, book_limit
 from daedalus.exchanges.ccxt_redact import Redactor
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
@@ -26,7 +25,7 @@ from daedalus.kernel.telemetry import get_logger
 __all__ = ["Keep", "calls"]
 
 _SUBSCRIBE_S = 10.0  # a subscription slot is held until something arrives, but not longer
-_SETTLED_NS = 10_000_000_000  # a connection that lives this long is no failure
+_SETTLED_S = 1.0  # a subscription that held this long is no failure: the next attempt is a first one
 _REFUSALS_MAX = 2  # of a call for several symbols, before each is asked for by itself
 _TOO_MANY = {"DDoSProtection", "RateLimitExceeded"}
 _PAUSE_S = 30.0
@@ -72,13 +71,14 @@ def _snake(method: str) -> str:
 class _Life:
     """One watch call, from subscription to end."""
 
-    __slots__ = ("attempt", "ended", "heard", "refusals")
+    __slots__ = ("attempt", "ended", "heard", "heard_at", "refusals")
 
     def __init__(self) -> None:
         self.attempt = 0
         self.refusals = 0
         self.ended: asyncio.Future[Fault] | None = None
         self.heard: asyncio.Future[None] | None = None
+        self.heard_at = 0.0  # of the loop's clock, s
 
 
 class Keep:
@@ -132,6 +132,8 @@ class Keep:
             fault = await self._outcome(subscription, ended, tasks, hooks)
             if self._closed():
                 return
+            if heard.done() and loop.time() - life.heard_at > _SETTLED_S:
+                life.attempt = life.refusals = 0
             life.refusals += fault.reason == "error" and not heard.done()
             if subscription.bulk and life.refusals >= _REFUSALS_MAX:
                 await self._split(subscription, hooks)
@@ -238,12 +240,4 @@ class Keep:
         life = self._lives.get(stream)
         if life is not None and life.heard is not None and not life.heard.done():
             life.heard.set_result(None)
-
-    def settle(self, connections: Iterable[Connection], mono_ns: int) -> None:
-        """Forgive the failures before connections that have lived for a while."""
-        for connection in connections:
-            if connection.messages and mono_ns - connection.opened_ns > _SETTLED_NS:
-                for stream in connection.streams - connection.unconfirmed.keys():
-                    life = self._lives.get(stream)
-                    if life is not None:
-                        life.attempt = life.refusals = 0
+            life.heard_at = asyncio.get_running_loop().time()

@@ -1,13 +1,13 @@
 """What is wanted of a ccxt exchange, and the configuration of its instance that follows from it. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from daedalus.exchanges.credentials import Credentials
 
-__all__ = ["BULK", "CcxtOptions", "allowed", "book_limit", "instance_config", "merged"]
+__all__ = ["BULK", "CcxtOptions", "book_limit", "instance_config", "merged"]
 
 BULK = {"trades": 10, "ticker": 10}
 """Symbols in one subscription, where the exchange has such: books stay single, so that one fails alone."""
@@ -18,18 +18,6 @@ _SPOT_SNAPSHOT = 5000  # levels: the most that Binance spot gives
 # The depths an exchange lets one ask for, where asking is needed and safe. Never Binance: a limit there gives
 # a wrong top of the book. Kraken's default is 10 levels; it truncates to the depth that was subscribed.
 _DEPTHS = {"kraken": (10, 25, 100, 500, 1000)}
-
-# New sockets, or subscriptions where a socket carries them all, from one address: (how many, in s). The
-# exchanges' own documents; Binance has one socket for each subscription.
-_ALLOWED = {
-    "binance": (300.0, 300.0),
-    "coinbase": (8.0, 1.0),
-    "kraken": (150.0, 600.0),
-    "okx": (3.0, 1.0),
-}
-_ALLOWED_ELSE = (60.0, 10.0)
-_UNLIMITED = (60_000.0, 1.0)
-_LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 class CcxtOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,26 +112,3 @@ def book_limit(exchange_id: str, levels: int) -> int | None:
     if depths is None:
         return None
     return next((depth for depth in depths if depth >= levels), depths[-1])
-
-
-def allowed(options: CcxtOptions) -> tuple[float, float]:
-    """Return how many subscriptions the exchange allows, in how many seconds; a simulator allows them all."""
-    if options.allowed is not None:
-        return options.allowed
-    if any(_is_loopback(text) for text in _texts(options.overrides.get("urls"))):
-        return _UNLIMITED
-    known = next((limit for name, limit in _ALLOWED.items() if options.id.startswith(name)), None)
-    return known or _ALLOWED_ELSE
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for below in value.values():
-            yield from _texts(below)
-
-
-def _is_loopback(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    return scheme in ("ws", "wss") and rest.startswith(_LOOPBACK)

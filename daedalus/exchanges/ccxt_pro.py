@@ -15,6 +15,7 @@ from daedalus.exchanges.ccxt_channels import check_symbols, plan
 from daedalus.exchanges.ccxt_facts import Translator
 from daedalus.exchanges.ccxt_hooks import Hooks
 from daedalus.exchanges.ccxt_keep import Keep
+from daedalus.exchanges.ccxt_limits import paced
 from daedalus.exchanges.ccxt_markets import contracts, instruments
 from daedalus.exchanges.ccxt_options import BULK, CcxtOptions, instance_config
 from daedalus.exchanges.ccxt_redact import Redactor
@@ -56,11 +57,13 @@ def build(options: CcxtOptions) -> Any:
     except ValueError as error:
         raise FatalError(str(error)) from None
     try:
-        return getattr(ccxt.pro, options.id)(instance_config(options, credentials))
+        exchange = getattr(ccxt.pro, options.id)(instance_config(options, credentials))
     except (ccxt.BaseError, LookupError, TypeError, ValueError) as error:  # no test net, say
         detail = Redactor().error(error)
         sandbox = " (has it a test net?)" if options.overrides.get("sandbox") else ""
         raise FatalError(f"cannot set up ccxt's {options.id}{sandbox}: {detail}") from None
+    exchange.throttler = paced(options, exchange.rateLimit) or exchange.throttler
+    return exchange
 
 
 class CcxtExchange:
@@ -273,7 +276,6 @@ class CcxtExchange:
             now = self._sink.capture().mono_ns
             for suspicion in hooks.watch.suspicions(list(hooks.connections.values()), now):
                 self._spawn(self._suspect(suspicion))
-            self._keep.settle(hooks.connections.values(), now)
 
     async def _suspect(self, suspicion: Suspicion) -> None:
         """Give a silent connection up, unless the exchange says that nothing was to be heard."""

@@ -171,6 +171,47 @@ def test_elsewhere_pages_follow_the_time_and_are_bounded() -> None:
     with_desk("kraken", {"trades": ["BTC/USDT"]})(work)
 
 
+def test_coinbase_tells_the_newest_of_a_span_so_its_pages_go_back() -> None:
+    async def work(desk: Desk) -> None:
+        asked: list[tuple[int, int]] = []
+        every = [rest_trade(n, 1_000_000 + n * 10) for n in range(2_500)]
+
+        def fetch(_symbol: str, since: int, limit: int, params: Any) -> Any:
+            asked.append((since, params["until"]))
+            # whole seconds, as the exchange counts
+            return [t for t in every if since <= t["timestamp"] < params["until"] // 1000 * 1000][-limit:]
+
+        desk.answer(fetch_trades=fetch)
+        results = Results("coinbase", Translator(levels=1, side="taker"), {"BTC/USD": "BTC/USD"})
+        span = Span("99", 1_000_990 * _MS)
+        found, whole = await missed_trades(desk.exchange, results, "BTC/USD", "BTC/USD", span, 10)
+        assert [fact.trade_id for fact in found] == [str(n) for n in range(100, 2_500)]
+        assert whole
+        assert [since for since, _ in asked] == [1_000_990] * 3
+        assert [until for _, until in asked[1:]] == sorted((until for _, until in asked[1:]), reverse=True)
+
+    with_desk("coinbase", {"trades": ["BTC/USD"]})(work)
+
+
+def test_a_long_hole_of_a_contract_takes_several_pages_of_history() -> None:
+    async def work(desk: Desk) -> None:
+        asked: list[int] = []
+
+        def fetch(_symbol: str, _since: Any, limit: int, params: Any) -> Any:
+            asked.append(params["fromId"])
+            return [rest_trade(n, n) for n in range(params["fromId"], min(params["fromId"] + limit, 1_300))]
+
+        desk.answer(fetch_trades=fetch)
+        desk.exchange.apiKey = "key"
+        desk.exchange.set_markets(desk.markets)
+        results = Results("binanceusdm", Translator(levels=1, side="taker"), {"S": "BTC/USDT:USDT"})
+        found, _ = await missed_trades(desk.exchange, results, "S", "BTC/USDT:USDT", Span("9", None), 10)
+        assert asked == [10, 510, 1010]
+        assert [fact.trade_id for fact in found] == [str(n) for n in range(10, 1_300)]
+
+    with_desk("binanceusdm", {"trades": ["BTC/USDT:USDT"]})(work)
+
+
 def test_a_failed_request_is_tried_again_and_then_the_gap_row_stands_alone() -> None:
     async def work(desk: Desk) -> None:
         import ccxt

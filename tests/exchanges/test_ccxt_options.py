@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from daedalus.exchanges.ccxt_options import CcxtOptions, allowed, instance_config
+from daedalus.exchanges.ccxt_limits import allowed, paced, sends
+from daedalus.exchanges.ccxt_options import CcxtOptions, instance_config
 from daedalus.exchanges.ccxt_pro import build
 from daedalus.exchanges.ccxt_redact import Redactor
 from daedalus.exchanges.credentials import Credentials
@@ -152,3 +153,26 @@ def test_d28_each_exchange_has_its_own_allowance_and_a_simulator_none() -> None:
     assert allowed(options("coinbase")) == (8.0, 1.0)
     assert allowed(options("gate")) == (60.0, 10.0)
     assert allowed(options("binance", urls={"api": {"ws": {"spot": "ws://127.0.0.1:1/ws"}}}))[0] > 10_000
+
+
+def test_d28_binances_weight_is_never_exceeded_in_a_minute_and_books_come_in_a_burst() -> None:
+    throttle = paced(options("binance"), 50)
+    assert throttle is not None
+    bucket = throttle.bucket
+    per_minute = 60_000 / 50  # of ccxt's costs
+    assert bucket.capacity + 60 * bucket.per_s <= per_minute
+    now = bucket._at
+    for _ in range(3):
+        assert bucket.ready_in(now, 50) == 0  # three whole books at once, a moment after a restart
+        bucket.spend(now, 50)
+    assert bucket.ready_in(now, 50) > 0
+    assert paced(options("kraken"), 1000) is None
+    assert build(options("binance")).throttler.bucket.capacity == bucket.capacity
+
+
+def test_d28_messages_on_one_socket_keep_to_what_it_allows() -> None:
+    throttles = {name: sends(name) for name in ("binance", "binanceusdm", "coinbase", "gate")}
+    assert throttles["gate"] is None
+    for name, most in (("binance", 5), ("binanceusdm", 10), ("coinbase", 8)):
+        bucket = throttles[name].bucket
+        assert bucket.capacity + bucket.per_s <= most

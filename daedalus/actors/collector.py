@@ -173,10 +173,12 @@ class Collector(Actor):
             return
         self.intake.closing = True
         self.intake.left.update(last_heard(self._adapter))
-        await self._adapter.close()
-        self.intake.end()
-        self._note_lags()
-        self._trades.save(self.intake.capture().ts_recv)
+        try:
+            await self._adapter.close()
+        finally:  # also when there is no more time for an exchange that does not let go
+            self.intake.end()
+            self._note_lags()
+            self._trades.save(self.intake.capture().ts_recv)
 
     async def _drain_links(self, deadline: float) -> None:
         drains = [asyncio.ensure_future(outlet.link.drain()) for outlet in self._outlets.values()]

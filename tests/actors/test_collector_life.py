@@ -239,6 +239,17 @@ def test_a_symbol_is_stored_and_published_under_its_alias(live: Any) -> None:
     live(act, aliases={BTC: "coin"})
 
 
+def test_the_last_rows_are_written_though_the_exchange_does_not_let_go(live: Any) -> None:
+    async def act(made: Collector) -> None:
+        say(made, trade(1))
+        made._adapter.close = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(made.drain(), 0.05)
+        assert [row.detail for row in rows(made) if not isinstance(row, Trade)] == ["stopped"]
+
+    live(act)
+
+
 def test_the_last_rows_are_written_once_whoever_ends_the_collector(live: Any) -> None:
     async def act(made: Collector) -> None:
         say(made, trade(1))

@@ -1,4 +1,4 @@
-"""`./run soak storm [--seed N] [--duration S]`: the storm of tests/system/test_storm.py, for hours if you like.
+"""`./run soak storm [--seed N] [--duration S]`: tests/system/test_storm.py, for hours if you like.
 
 Recordings at 5x, a fault every second or two from the seeded schedule of the whole menu, a SIGKILL of a
 collector or a writer every two seconds; then the judge. A failed run leaves its directory behind.

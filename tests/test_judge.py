@@ -10,15 +10,14 @@ from tests.system.judge import (
     BACKFILLED,
     CROSSED,
     BookRow,
+    DepthRow,
     GapRow,
     Judge,
-    Place,
     Row,
     TradeRow,
-    Truth,
     Verdict,
-    top_of,
 )
+from tests.system.sent import Place, Truth, top_of
 
 SPOT, ADVANCED = ("binance", "BTC/USDT"), ("coinbase", "BTC/USD")
 NAME = "spot:BTC/USDT"
@@ -238,6 +237,24 @@ def test_captures_that_repeat_or_go_back_are_found() -> None:
     assert _broken(_verdict(rows, [books[0]._replace(at_us=rows[0].at_us), *books[1:]], [])) == ["ordered"]
     back = [*rows[:6], rows[6]._replace(at_us=_at(8)), rows[7]._replace(at_us=_at(7))]
     assert _broken(_verdict(back, [], [])) == ["ordered"]
+
+
+def test_a_book_rebuilt_from_depth_is_held_against_the_truth() -> None:
+    def judged(rows: list[DepthRow]) -> list[str]:
+        judge = Judge(_truth())
+        judge.depth(NAME, SPOT, rows)
+        return _broken(judge.close())
+
+    bids, asks = _levels(1)
+    whole = DepthRow("s", 1, _at(1), 0, 11, "snapshot", bids, asks)
+    changes = [
+        DepthRow("s", step, _at(step), 0, 10 + step, "update", _levels(step)[0], []) for step in range(2, 9)
+    ]
+    assert judged([whole, *changes]) == []
+    assert judged(changes) == ["true"]
+    assert judged([whole, changes[0]._replace(bids=[[99.0, 1.0]]), *changes[1:]]) == ["true"] * 7
+    again = whole._replace(seq=9, at_us=_at(9), number=18, bids=_levels(8)[0])
+    assert judged([whole, changes[0], again]) == []
 
 
 def test_other_streams_are_judged_by_number_and_time() -> None:

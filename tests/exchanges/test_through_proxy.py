@@ -27,7 +27,7 @@ from daedalus.simulator.sources import Settings
 from tests.exchanges.fakes import BASE, ListSink
 from tests.loops import until
 from tests.proxy import Proxy, pump
-from tests.system.judge import Truth, read_truth, top_of
+from tests.system.sent import Truth, read_truth, top_of
 
 BOUND_S = 30
 FREE = Limits(connects=(1e6, 1.0), sends=(1e6, 1.0), rest=(1e6, 1.0))  # the limits are not what is tested

@@ -4,7 +4,7 @@ The rules, per stored stream:
 
 once        a trade, by its id, is stored once at most, and as it was; nothing is stored that never was
 whole       each trade played between the first and the last stored one is stored, or lies in a gap row
-true        each book is the simulator's book after that update
+true        each book is the simulator's book after that update, and so is each one rebuilt from depth
 followed    between two stored books no update is missing, or a gap row lies between them
 honest      a book's flags say crossed, locked, one-sided exactly when it is
 numbered    seq goes from 1 without a hole in each session, but for holes that an overflow row encloses
@@ -14,32 +14,21 @@ A hole is explained by a gap row of its stream that lies between the rows around
 the one before was captured, and ends no later than the one after.
 """
 
-import json
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from struct import pack
 from typing import Any, NamedTuple
 
-__all__ = [
-    "TOP", "BookRow", "Finding", "GapRow", "Judge", "Place", "Row", "TradeRow", "Truth", "Verdict", "top_of",
-]  # fmt: skip
+from tests.system.sent import TOP, Levels, Market, Place, Truth, top_of
+from tests.system.truth import PlainBook
 
-TOP = 20  # levels that are compared
+__all__ = ["BookRow", "DepthRow", "Finding", "GapRow", "Judge", "Row", "TradeRow", "Verdict"]
+
 SLACK_US = 2  # between a gap's edge and the row it touches: rounding of ns to µs
 CLOCK_US = 100_000  # between the simulator's wall clock and the capture clock of a session
 CROSSED, LOCKED, ONE_SIDED, BACKFILLED, CONFLATED = 4, 8, 16, 128, 64
-
-Place = tuple[str, str]  # exchange, symbol
-Levels = Sequence[Sequence[float]]
-
-
-def top_of(bids: Levels, asks: Levels) -> int:
-    """Return what stands for the top of a book: equal for equal books."""
-    flat = [value for side in (bids[:TOP], (), asks[:TOP]) for level in side for value in level[:2]]
-    return hash((len(bids[:TOP]), pack(f"<{len(flat)}d", *flat)))
 
 
 class TradeRow(NamedTuple):
@@ -65,6 +54,19 @@ class BookRow(NamedTuple):
     number: int | None  # the exchange's: Binance's update id, Coinbase's sequence_num
     top: int
     best: tuple[float | None, float | None]
+
+
+class DepthRow(NamedTuple):
+    """A stored change of a full book, or the whole of it."""
+
+    session: str
+    seq: int
+    at_us: int
+    flags: int
+    number: int | None
+    kind: str  # snapshot | update
+    bids: Levels
+    asks: Levels
 
 
 class Row(NamedTuple):
@@ -98,75 +100,6 @@ class Finding(NamedTuple):
         return f"{self.rule}: {self.place}: {self.detail}"
 
 
-class _Trade(NamedTuple):
-    price: float
-    amount: float
-    side: str
-    at_ns: int
-    sockets: int
-    fates: str
-
-
-@dataclass
-class _Market:
-    """The truth of one symbol of one simulated exchange."""
-
-    trades: dict[str, _Trade] = field(default_factory=dict)  # in the order they were played
-    history: set[str] = field(default_factory=set)  # ids from before the playback
-    tops: list[int] = field(default_factory=list)  # after each update
-    index: dict[int, int] = field(default_factory=dict)  # u -> place in tops
-    # Coinbase's sequence -> (when, place): each connection counts from 0
-    numbered: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
-
-
-class Truth:
-    """The simulator's truth log, read once."""
-
-    def __init__(self, lines: Iterable[str | bytes]) -> None:
-        self.markets: dict[Place, _Market] = defaultdict(_Market)
-        self.faults: Counter[str] = Counter()
-        self.fates: Counter[str] = Counter()
-        for line in lines:
-            entry = json.loads(line)
-            read = getattr(self, f"_{entry['kind']}", None)
-            if read is not None:
-                read(entry, self.markets[entry["exchange"], entry["symbol"]] if "symbol" in entry else None)
-
-    def _fault(self, entry: dict[str, Any], _: None) -> None:
-        self.faults[entry["order"]["fault"]] += 1
-
-    def _opening(self, entry: dict[str, Any], market: _Market) -> None:
-        market.history |= set(entry["ids"])
-        self._update(entry, market)
-
-    def _snapshot(self, entry: dict[str, Any], market: _Market) -> None:
-        if entry["channel"] == "level2":
-            place = market.index[entry["u"]]
-            for _, number in entry["sent"]:
-                market.numbered[number].append((entry["at_ns"], place))
-
-    def _book(self, entry: dict[str, Any], market: _Market) -> None:
-        self._update(entry, market)
-        self.fates.update(entry.get("fates", {}).values())
-        for _, number in entry["sent"]:
-            market.numbered[number].append((entry["at_ns"], market.index[entry["u"]]))
-
-    def _update(self, entry: dict[str, Any], market: _Market) -> None:
-        market.index[entry["u"]] = len(market.tops)
-        market.tops.append(top_of(entry["bids"], entry["asks"]))
-
-    def _released(self, entry: dict[str, Any], market: _Market) -> None:
-        if entry["channel"] == "orderbook" and entry["sequence"] is not None:
-            market.numbered[entry["sequence"]].append((entry["at_ns"], market.index[entry["u"]]))
-
-    def _trade(self, entry: dict[str, Any], market: _Market) -> None:
-        fates = entry.get("fates", {})
-        self.fates.update(fates.values())
-        market.trades[entry["id"]] = _Trade(
-            *(entry[key] for key in ("price", "amount", "side", "at_ns", "sockets")), ",".join(fates.values())
-        )
-
-
 @dataclass
 class Verdict:
     """What the judge found, and how much it looked at."""
@@ -176,7 +109,7 @@ class Verdict:
 
     def __str__(self) -> str:
         by_rule = Counter(finding.rule for finding in self.findings)
-        lines = ["looked at " + ", ".join(f"{count} {what}" for what, count in sorted(self.seen.items()))]
+        lines = ["looked at", *(f"{count:8} {what}" for what, count in sorted(self.seen.items()))]
         lines.append("broken: " + (", ".join(f"{rule} {n}" for rule, n in by_rule.items()) or "nothing"))
         lines += [f"  {finding}" for finding in self.findings[:60]]
         if len(self.findings) > 60:
@@ -206,6 +139,7 @@ class Judge:
         live = sorted((row for row in rows if not row.flags & BACKFILLED), key=lambda row: row.at_us)
         stored = {row.trade_id for row in rows}
         self.verdict.seen["trades stored"] += len(stored)
+        self.verdict.seen[f"trades stored of {name}, of {len(market.trades)} played"] += len(stored)
         self.verdict.seen["trades backfilled"] += len(rows) - len(live)
         captured = {row.trade_id: row.at_us for row in reversed(live)}
         played = list(market.trades)
@@ -234,7 +168,7 @@ class Judge:
                 )
                 self._found("whole", stream, f"{number} ({around}; {word}{fate}; at {sent.at_ns}) is nowhere")
 
-    def _once(self, stream: str, market: _Market, rows: Sequence[TradeRow]) -> None:
+    def _once(self, stream: str, market: Market, rows: Sequence[TradeRow]) -> None:
         for number, count in Counter(row.trade_id for row in rows).items():
             if count > 1:
                 same = [
@@ -254,6 +188,7 @@ class Judge:
         stream, market = f"{name} orderbook", self._truth.markets[place]
         self._numbers(name, "orderbook", rows, gaps)
         self.verdict.seen["books"] += len(rows)
+        self.verdict.seen[f"books of {name}, of {len(market.tops)} played"] += len(rows)
         holes = Holes(gaps)
         before: tuple[BookRow, int] | None = None
         for row in sorted(rows, key=lambda row: row.at_us):
@@ -269,6 +204,25 @@ class Judge:
                 self._follow(stream, before, (row, true[-1]), holes)
             before = (row, true[-1])
 
+    def depth(self, name: str, place: Place, rows: Sequence[DepthRow]) -> None:
+        """Judge the books that are rebuilt from stored `depth` rows; numbers and order are for `others`."""
+        stream, market = f"{name} depth", self._truth.markets[place]
+        book: PlainBook | None = None
+        for row in sorted(rows, key=lambda row: row.at_us):
+            if row.kind == "snapshot":
+                book = PlainBook()
+            if book is None:
+                self._found("true", stream, f"{row.session[:8]}/{row.seq} is an update of no snapshot")
+                return
+            for side, levels in (("b", row.bids), ("a", row.asks)):
+                for price, size in levels:
+                    book.set(side, price, size)
+            self.verdict.seen["books rebuilt from depth"] += 1
+            top = top_of(*book.top(TOP))
+            if top not in {market.tops[index] for index in self._places(place[0], market, row)}:
+                where = f"{row.session[:8]}/{row.seq} ({row.kind}), update {row.number}"
+                self._found("true", stream, f"the book rebuilt at {where} is not the book then")
+
     def _follow(
         self, stream: str, before: tuple[BookRow, int], after: tuple[BookRow, int], holes: "Holes"
     ) -> None:
@@ -281,7 +235,7 @@ class Judge:
         ends = f"{old.number} ({old.session[:8]}/{old.seq}) and {new.number} ({new.session[:8]}/{new.seq})"
         self._found("followed", stream, f"{last - first - 1} updates between {ends} lie in no gap")
 
-    def _places(self, exchange: str, market: _Market, row: BookRow) -> list[int]:
+    def _places(self, exchange: str, market: Market, row: BookRow | DepthRow) -> list[int]:
         """Return the updates that a stored book may be of, the likeliest last."""
         if row.number is None:
             return []
@@ -369,12 +323,3 @@ class Holes:
             if after_us is not None and gap.started_us > after_us + SLACK_US:
                 return
             yield gap
-
-
-def read_truth(path: Any) -> Truth:
-    """Return the truth in a file; its last line may be half written when the simulator was killed."""
-    with path.open("rb") as file:
-        return Truth(line for line in file if line.endswith(b"\n"))
-
-
-Names = Mapping[str, str]  # stored exchange -> simulated exchange

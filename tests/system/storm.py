@@ -20,15 +20,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.system.judge import BookRow, GapRow, Judge, Row, TradeRow, Verdict, read_truth, top_of
+from click.testing import CliRunner
+
+from daedalus.cli.coverage import command as coverage
+from tests.system.judge import (
+    BookRow,
+    DepthRow,
+    Finding,
+    GapRow,
+    Judge,
+    Row,
+    TradeRow,
+    Verdict,
+)
+from tests.system.sent import read_truth, top_of
 from tests.system.tree import Simulator, Tree, wait_for
 
-__all__ = ["PRODUCTS", "SPOTS", "Storm"]
+__all__ = ["SIMULATED", "SPOTS", "Storm"]
 
 SPOTS = {"BTC/USDT": "btcusdt_20240808.gz", "ETH/USDT": "ethusdt_20240808.gz"}
-PRODUCTS = ("BTC/USD", "ETH/USD", "BTC/GBP", "SKL/USD", "NU/USD")
 SIMULATED = {"binance": "binance", "spot": "binance", "coinbase": "coinbase"}  # stored as -> played as
-CHANNELS = ("orderbook", "trades", "ticker")
 REST_S = 15.0  # after the playback is held: connections come back, streams are heard, gaps end
 KILLED = ("/collector-", "/writer-")
 
@@ -112,7 +123,7 @@ class Storm:
         self.truth = base / "truth"
         self.killed: Counter[str] = Counter()
         coinbase = recordings / "coinbase_exchange" / "level2_matches_ticker_20210417.gz"
-        products = products_of(coinbase)
+        self.products = products = products_of(coinbase)
         arguments = [
             f"--recording={recordings / 'binance_spot' / file}:{name}" for name, file in SPOTS.items()
         ]
@@ -182,43 +193,63 @@ class Storm:
         self.simulator.close()
 
     def judge(self) -> Verdict:
-        """Hold what is stored against what was sent."""
+        """Hold what is stored against what was sent, stream by stream."""
         judge = Judge(read_truth(self.truth))
-        gaps: dict[tuple[str, str, str], list[GapRow]] = {}
-        for row in self._rows("gaps"):
-            place = (row["exchange"], row["symbol"], row["channel"])
-            gaps.setdefault(place, []).append(
+        for exchange, symbol, channel in self._streams():
+            gaps = [
                 GapRow(_us(row["started_at"]), _us(row["ended_at"]), *(row[key] for key in _GAP))
-            )
-        for channel in ("trades", "orderbook", "ticker", "depth"):
-            rows: dict[tuple[str, str], list[Any]] = {}
-            for row in self._rows(channel):
-                head = (row["session_id"], row["seq"], _us(row["capture_ts"]), row["flags"])
-                made: Any = Row(*head)
-                if channel == "trades":
-                    made = TradeRow(*head, *(row[key] for key in _TRADE))
-                elif channel == "orderbook":
-                    made = _book(head, row)
-                rows.setdefault((row["exchange"], row["symbol_raw"]), []).append(made)
-            for (exchange, symbol), some in sorted(rows.items()):
-                name, place = f"{exchange}:{symbol}", (SIMULATED[exchange], symbol)
-                holes = gaps.get((exchange, symbol.replace("/", "-"), channel), [])
-                if channel == "trades":
-                    judge.trades(name, place, some, holes)
-                elif channel == "orderbook":
-                    judge.books(name, place, some, holes)
-                else:
-                    judge.others(name, channel, some, holes)
+                for row in self._rows(exchange, symbol, "gaps")
+                if row["channel"] == channel
+            ]
+            rows = [_made(channel, row) for row in self._rows(exchange, symbol, channel)]
+            name, place = f"{exchange}:{symbol}", (SIMULATED[exchange], symbol)
+            if channel == "trades":
+                judge.trades(name, place, rows, gaps)
+            elif channel == "orderbook":
+                judge.books(name, place, rows, gaps)
+            else:
+                judge.others(name, channel, rows, gaps)
+            if channel == "depth":
+                judge.depth(name, place, rows)
         verdict = judge.close()
         verdict.seen.update({f"kills of {name}": count for name, count in self.killed.items()})
+        for name in sorted({f"{exchange}:{symbol}" for exchange, symbol, _ in self._streams()}):
+            verdict.findings += self._covered(name)
         return verdict
 
-    def _rows(self, channel: str) -> Iterator[dict[str, Any]]:
+    def _streams(self) -> list[tuple[str, str, str]]:
+        """Return (exchange, symbol, channel) of everything that has rows or gaps."""
+        symbols = {symbol.replace("/", "-"): symbol for symbol in (*SPOTS, *self.products)}
+        found = set()
+        for channel in ("trades", "orderbook", "ticker", "depth"):
+            for path in self.tree.segments(channel):
+                exchange, symbol = (part.partition("=")[2] for part in path.parts[-7:-5])
+                found.add((exchange, symbols[symbol], channel))
+        return sorted(found)
+
+    def _covered(self, name: str) -> list[Finding]:
+        """Return what `daedalus coverage` finds that no gap row tells of."""
+        arguments = [name, "--data", str(self.tree.data), "--json"]
+        done = CliRunner().invoke(coverage, arguments)
+        try:
+            channels = json.loads(done.stdout)["channels"]
+        except ValueError:
+            return [Finding("covered", name, f"daedalus coverage says {done.output!r} {done.exception!r}")]
+        return [
+            Finding("covered", f"{name} {one['channel']}", f"{one[word]} {word}")
+            for one in channels
+            for word in ("unexplained", "duplicates", "disordered")
+            if one[word]
+        ]
+
+    def _rows(self, exchange: str, symbol: str, channel: str) -> Iterator[dict[str, Any]]:
         """Yield stored rows, read by polars, after pyarrow has agreed on how many there are."""
         import polars as pl
         import pyarrow.parquet as pq
 
-        for path in self.tree.segments(channel):
+        place = f"exchange={exchange}/symbol={symbol.replace('/', '-')}"
+        ready = self.tree.data / "raw" / "ready"
+        for path in sorted(ready.glob(f"*/{channel}/{place}/**/*.parquet")):
             frame = pl.read_parquet(path, hive_partitioning=False)
             assert frame.height == pq.ParquetFile(path).read().num_rows > 0, path
             columns = [name for name in frame.columns if name not in ("info_json", "detail")]
@@ -233,8 +264,16 @@ def _us(moment: Any) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-def _book(head: tuple[Any, ...], row: dict[str, Any]) -> BookRow:
-    bids, asks = ([(level["price"], level["size"]) for level in row[side][:20]] for side in ("bids", "asks"))
+def _made(channel: str, row: dict[str, Any]) -> Any:
+    """Return a stored row as the judge knows it."""
+    head = (row["session_id"], row["seq"], _us(row["capture_ts"]), row["flags"])
+    if channel == "trades":
+        return TradeRow(*head, *(row[key] for key in _TRADE))
+    if channel not in ("orderbook", "depth"):
+        return Row(*head)
+    bids, asks = ([(level["price"], level["size"]) for level in row[side]] for side in ("bids", "asks"))
     number = row["nonce"] if row["nonce"] is not None else row["exch_seq"]
+    if channel == "depth":
+        return DepthRow(*head, number, row["kind"], bids, asks)
     best = (bids[0][0] if bids else None, asks[0][0] if asks else None)
     return BookRow(*head, number, top_of(bids, asks), best)

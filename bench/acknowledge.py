@@ -23,7 +23,7 @@ from tests.system.cell import RUN
 
 FORK = RUN.replace(
     "sys.exit(run(",
-    """import os, signal
+    """import os, signal, zstandard  # the zygote has it as well: it is among its preloads
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for _ in sys.stdin:
     pid = os.fork()

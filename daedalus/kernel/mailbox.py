@@ -61,6 +61,7 @@ class Mailbox:
         self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._pace_s = pace_s
+        self._hurried = False
         self._copy = copy
         self._timed: asyncio.TimerHandle | None = None  # while it runs nothing else wakes us
         self._handle: asyncio.Handle | None = None
@@ -75,6 +76,10 @@ class Mailbox:
         """Tell the mailbox that its socket was sent on: what that swallowed is seen to in the next turn."""
         if self._timed is None and self._handle is None and not self._closed and self._pending():
             self._handle = self._loop.call_soon(self._drain)
+
+    def hurry(self) -> None:
+        """For handlers: somebody waits for what comes next, so this gulp is followed by no pause."""
+        self._hurried = True
 
     def when_writable(self, callback: Callable[[], Any]) -> None:
         """Call `callback` once, as soon as the socket takes messages again; a later call replaces it."""
@@ -130,7 +135,8 @@ class Mailbox:
         """See to it that somebody wakes us: the timer of the pace, or the descriptor."""
         if self._paused or self._closed:
             return
-        if self._pace_s and 0 < got < self._budget:
+        hurried, self._hurried = self._hurried, False
+        if self._pace_s and 0 < got < self._budget and not hurried:
             if not timed:
                 self._loop.remove_reader(self._fd)
             self._timed = self._loop.call_later(self._pace_s, self._drain)

@@ -5,6 +5,7 @@ over without looking into the frames, to the newest table of cursors; only what 
 Damage in between is found, and told, by who reads the whole journal: the sealer.
 """
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -45,9 +46,10 @@ def read_tail(path: Path, before: dict[str, Cursor]) -> Tail:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
+        size = _written(file.fileno())
+        if size == 0:
             return Tail(0, True, dict(before))
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     start, empty = _newest_table(data)
     cursors = dict(before)
     end = start
@@ -62,6 +64,23 @@ def read_tail(path: Path, before: dict[str, Cursor]) -> Tail:
             empty = False
             advance(cursors, [item])
     return Tail(end, empty, cursors)
+
+
+def _written(fd: int) -> int:
+    """Return the size up to the last byte that was ever written.
+
+    Behind it lie 4 MiB of zeros that were set aside: to look through them takes 25 ms.
+    """
+    size = os.fstat(fd).st_size
+    end = 0
+    while end < size:
+        try:
+            end = os.lseek(fd, os.lseek(fd, end, os.SEEK_DATA), os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                break
+            return size  # a file system that knows of no holes
+    return end
 
 
 def _newest_table(data: mmap.mmap) -> tuple[int, bool]:

@@ -223,6 +223,7 @@ class LinkReceiver:
         peer = _Peer(identity, hello, received)
         self._peers[identity] = self._senders[hello.sender] = peer
         stored = self._stored_of(peer)
+        self._mailbox.hurry()  # its records have waited for this writer to come back
         self._reply(
             identity, encode(Welcome(hello.epoch, stored, received, {} if cursor is None else cursor.marks))
         )

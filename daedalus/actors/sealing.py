@@ -37,6 +37,8 @@ class Sealing:
         self.rows = 0
         self.failures = 0
         self.cpu_s = 0.0
+        self.bytes_out = 0  # of segments
+        self.bytes_written = 0  # to disk, by all sealers
         self._arguments = arguments
         self._waiting = waiting
         self._wanted = asyncio.Event()
@@ -119,8 +121,8 @@ class Sealing:
             raise
         finally:
             self._child = None
-        for line in out.splitlines():
-            self._tell(line)
+        written = [self._tell(line) for line in out.splitlines()]
+        self.bytes_written += max(written, default=0)  # each line has what its program wrote so far
         if child.returncode != 0:
             self._log.error(
                 "seal_failed",
@@ -131,15 +133,19 @@ class Sealing:
             )
         return child.returncode == 0
 
-    def _tell(self, line: bytes) -> None:
+    def _tell(self, line: bytes) -> int:
+        """Take one line of the sealer; return what it has written so far, bytes."""
         try:
             summary = msgspec.json.decode(line, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # not ours: a library that prints
+            return 0  # not ours: a library that prints
+        written = summary.get("bytes_written")
+        written = written if isinstance(written, int) else 0
         if "error" in summary:
-            return  # told by its exit code and on stderr
+            return written  # told by its exit code and on stderr
         self.sealed += 1
-        rows, cpu_s = summary.get("rows"), summary.get("cpu_s")
+        rows, cpu_s, bytes_out = summary.get("rows"), summary.get("cpu_s"), summary.get("bytes_out")
+        self.bytes_out += bytes_out if isinstance(bytes_out, int) else 0
         self.rows += rows if isinstance(rows, int) else 0
         self.cpu_s += cpu_s if isinstance(cpu_s, float) else 0.0
         if summary.get("damaged_bytes"):
@@ -154,3 +160,4 @@ class Sealing:
         self._log.info(
             "journal_sealed", segments=len(segments) if isinstance(segments, list) else 0, **summary
         )
+        return written

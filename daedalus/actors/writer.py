@@ -25,6 +25,7 @@ from daedalus.actors.diskmarks import DiskMarks
 from daedalus.actors.rotation import WriterSettings, Written, rotation
 from daedalus.actors.sealing import Sealing
 from daedalus.actors.store import Store
+from daedalus.dataset.durable import written_bytes
 from daedalus.dataset.evict import Evicted, evict
 from daedalus.dataset.layout import Layout
 from daedalus.kernel.actor import Actor, Context, Drained
@@ -308,7 +309,8 @@ class Writer(Actor):
                 "sealed_rows": self._sealing.rows,
                 "seal_failures": self._sealing.failures,
                 "seal_cpu_s": round(self._sealing.cpu_s, 3),
-            }
+                "segment_bytes": self._sealing.bytes_out,
+            } | self._wear(self._sealing)
         return stats | {
             "commit_p50_ms": round(durations[len(durations) // 2], 3) if durations else None,
             "commit_p99_ms": round(durations[len(durations) * 99 // 100], 3) if durations else None,
@@ -318,6 +320,16 @@ class Writer(Actor):
             "disk_free_pct": None if self._marks.free_pct is None else round(self._marks.free_pct, 2),
             "evicted": self._evicted.files,
             "evicted_bytes": self._evicted.bytes,
+        }
+
+    def _wear(self, sealing: Sealing) -> dict[str, int | float | None]:
+        """What the disk had to write, and how many times the segments' own bytes that is."""
+        own = written_bytes()
+        total = None if own is None else own + sealing.bytes_written
+        out = sealing.bytes_out
+        return {
+            "bytes_written": total,
+            "write_amplification": None if total is None or not out else round(total / out, 2),
         }
 
 

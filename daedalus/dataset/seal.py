@@ -24,7 +24,14 @@ from typing import Any
 import msgspec
 
 from daedalus.dataset import counters, dirty
-from daedalus.dataset.durable import locked, publish, remove, replace, sync_directory
+from daedalus.dataset.durable import (
+    locked,
+    publish,
+    remove,
+    replace,
+    sync_directory,
+    written_bytes,
+)
 from daedalus.dataset.layout import Layout, segment_path
 from daedalus.dataset.reading import Reading, identity
 from daedalus.dataset.segment import SUFFIX, Options
@@ -194,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for summary in seal_channel(Layout(data=str(given.data.resolve())), given.channel, options, only):
         summary["peak_rss_bytes"] = _peak_bytes()
+        summary["bytes_written"] = written_bytes()
         sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
         sys.stdout.flush()
         if "error" in summary:

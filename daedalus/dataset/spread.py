@@ -37,6 +37,7 @@ __all__ = ["Piece", "spread"]
 Feed = Iterable[tuple[str, list[Any], int]]  # source, records, their bytes
 
 _ts_recv, _started_at = attrgetter("ts_recv"), attrgetter("started_at")
+_SEPARATE = (Gap, Event)  # grouped by more than type, symbol and capture time
 _CHUNK_BYTES = 4 << 20  # of encoded records; as Python objects they are two to three times that
 
 
@@ -228,12 +229,30 @@ def _chunks(feed: Feed, options: Options) -> Iterator[list[tuple[Partition, list
     groups: defaultdict[tuple[Any, ...], list[Any]] = defaultdict(list)
     rows = size = 0
     for source, records, nbytes in feed:
+        # Most records are of the stream and the hour of the one before: then no key is made (0.2 us).
+        kind: Any = None
+        exchange = symbol = ""
+        begin = end = 0
+        append: Callable[[Any], None] = groups[()].append
         for record in records:
-            kind: type | str = type(record)
-            if kind is Event:
-                kind = record.channel
+            if (
+                type(record) is kind
+                and begin <= record.ts_recv < end
+                and record.symbol == symbol
+                and record.exchange == exchange
+            ):
+                append(record)
+                continue
+            kind, exchange, symbol = type(record), record.exchange, record.symbol
             at = record.started_at if kind is Gap else record.ts_recv
-            groups[source, kind, record.exchange, record.symbol, at // HOUR_NS].append(record)
+            hour = at // HOUR_NS
+            begin, end = hour * HOUR_NS, (hour + 1) * HOUR_NS
+            group = groups[source, record.channel if kind is Event else kind, exchange, symbol, hour]
+            append = group.append
+            append(record)
+            if kind in _SEPARATE:
+                kind = None
+        del groups[()]
         rows += len(records)
         size += nbytes
         if rows >= options.chunk_rows or size >= _CHUNK_BYTES:

@@ -13,6 +13,7 @@ from daedalus.actors import sealing as sealing_module
 from daedalus.actors import writer as module
 from daedalus.actors.sealing import Sealing
 from daedalus.actors.writer import Writer, WriterSettings, Written, rotation
+from daedalus.dataset.durable import written_bytes
 from daedalus.kernel.actor import Context
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.journal import Mark, read
@@ -329,6 +330,8 @@ def test_the_real_sealer_publishes_and_a_failing_one_is_told(
         stats = rig.writer.stats()
         await rig.stop()
         assert (stats["sealed"], stats["sealed_rows"]) == (1, 50)
+        (segment,) = rig.data.rglob("segment_*.parquet")
+        assert stats["segment_bytes"] == segment.stat().st_size
         assert len(list(rig.data.rglob("segment_*.parquet"))) == 1
         assert list((rig.data / "raw" / "active").iterdir()) == []
 
@@ -336,3 +339,29 @@ def test_the_real_sealer_publishes_and_a_failing_one_is_told(
     out = capsys.readouterr().out
     assert "seal_failed" in out
     assert "journal_sealed" in out
+
+
+@pytest.mark.system
+def test_c18_the_bytes_that_the_disk_had_to_write_are_counted(short_tmp: Path) -> None:
+    """Journal, state, segments and what they cost in whole pages, of the writer and of its sealer."""
+    if written_bytes() is None:
+        pytest.skip("the kernel counts no bytes")
+
+    async def work() -> None:
+        rig = Rig(short_tmp)
+        before = written_bytes() or 0
+        await rig.start()
+        for _ in range(20):
+            rig.offer(50)
+            await rig.link.drain()
+        await rig.writer.drain()
+        stats = rig.writer.stats()
+        await rig.stop()
+        written = stats["bytes_written"] - before
+        assert stats["journal_bytes"] > 0
+        assert stats["segment_bytes"] > 0
+        if written:  # nothing reaches a disk where the directory is in memory
+            assert written >= stats["journal_bytes"] + stats["segment_bytes"]
+        assert stats["write_amplification"] == round(stats["bytes_written"] / stats["segment_bytes"], 2)
+
+    drive(work)

@@ -2,13 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.system.tree import BIN, alive, descendants, wait_for
+from tests.system.tree import BIN, alive, descendants, marked, wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -36,11 +36,10 @@ def tool(runtime: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_demo_runs_answers_and_leaves_nothing_behind(short_tmp: Path) -> None:
     runtime, data, log = short_tmp / "r", short_tmp / "demo-data", short_tmp / "log"
-    began = time.monotonic()
     with log.open("wb") as file:
         demo = subprocess.Popen(
             [
-                *(str(BIN / "daedalus-supervisor"), "start", "--demo", "--duration", "12"),
+                *(str(BIN / "daedalus-supervisor"), "start", "--demo"),
                 *("--data", str(data), "--runtime", str(runtime)),
             ],
             stdout=file,
@@ -49,9 +48,8 @@ def test_the_demo_runs_answers_and_leaves_nothing_behind(short_tmp: Path) -> Non
         )
     try:
         wait_for(
-            "status with exit code 0", lambda: tool(runtime, "daedalus-ctl", "status").returncode == 0, 15
+            "status with exit code 0", lambda: tool(runtime, "daedalus-ctl", "status").returncode == 0, 30
         )
-        assert time.monotonic() - began < 15
         status = json.loads(tool(runtime, "daedalus-ctl", "status", "--json").stdout)
         assert {actor["name"] for actor in status["actors"]} == ACTORS
         assert {actor["state"] for actor in status["actors"]} == {"running"}
@@ -63,6 +61,7 @@ def test_the_demo_runs_answers_and_leaves_nothing_behind(short_tmp: Path) -> Non
         rows = [json.loads(line) for line in lines.stdout.splitlines()]
         assert [row["gap"] for row in rows] == [0, 0]
         assert rows[0]["features"]["mid_price"] > 0
+        demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0, log.read_text()[-3000:]
         assert not [pid for pid in everything if alive(pid)]
         assert not [path for path in (data / "raw" / "active").rglob("*") if path.is_file()]
@@ -83,28 +82,19 @@ def test_the_demo_runs_answers_and_leaves_nothing_behind(short_tmp: Path) -> Non
             demo.wait(60)
 
 
-def test_ctrl_c_stops_the_demo_in_good_order(short_tmp: Path) -> None:
-    import signal
-
-    runtime, data = short_tmp / "r", short_tmp / "demo-data"
+def test_a_demo_with_a_duration_stops_by_itself_wherever_it_is_by_then(short_tmp: Path) -> None:
     demo = subprocess.Popen(
         [
-            *(str(BIN / "daedalus-supervisor"), "start", "--demo"),
-            *("--data", str(data), "--runtime", str(runtime)),
+            *(str(BIN / "daedalus-supervisor"), "start", "--demo", "--duration", "3"),
+            *("--data", str(short_tmp / "d"), "--runtime", str(short_tmp / "r")),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
     )
     try:
-        wait_for(
-            "status with exit code 0", lambda: tool(runtime, "daedalus-ctl", "status").returncode == 0, 15
-        )
-        everything = descendants(demo.pid)
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 0
-        assert not [pid for pid in everything if alive(pid)]
-        assert list((data / "raw" / "ready").rglob("*.parquet"))
+        assert demo.wait(60) == 0
+        wait_for("nobody to be left", lambda: not marked(short_tmp))
     finally:
         if demo.poll() is None:
             demo.kill()

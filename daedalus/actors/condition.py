@@ -75,8 +75,9 @@ class Condition:
                 self._tell()  # again: the figure moves, and a datagram may have been lost
             return
         free = None if free_pct is None else round(free_pct, 2)
-        tell = self._log.info if level == "ok" else self._log.warning
-        tell("disk_level_changed", channel=self._channel, level=level, before=before, free_pct=free)
+        self._log.warning(
+            "disk_level_changed", channel=self._channel, level=level, before=before, free_pct=free
+        )
         self._tell()
 
     def _tell(self) -> None:

@@ -61,7 +61,8 @@ class Missed(NamedTuple):
     """What REST has of a hole."""
 
     trades: list[TradeFact]  # oldest first
-    whole: bool  # it reaches back to where the hole begins
+    whole: bool  # it reaches from where the hole begins to where it ends
+    behind: bool  # it does not know yet what comes after the hole: ask again
 
 
 async def missed_trades(
@@ -91,9 +92,12 @@ async def missed_trades(
         # the next page begins with the last millisecond once more: what has no id would come twice
         found = [fact for fact in found if fact.trade_id is not None or not pager.repeats(fact)]
     first = _number(span.last_id)
-    whole = pager.by_id or any((_number(trade_id) or 0) <= (first or 0) for trade_id in ids)
+    numbers = [number for trade_id in ids if (number := _number(trade_id)) is not None]
+    behind = span.before is not None and max(numbers, default=0) < span.before
+    whole = not behind and (pager.by_id or min(numbers, default=0) <= (first or 0))
     wanted = [fact for fact in found if span.holds(fact)]
-    return Missed(results.memory(symbol).unseen(sorted(wanted, key=lambda fact: fact.ts_event or 0)), whole)
+    trades = results.memory(symbol).unseen(sorted(wanted, key=lambda fact: fact.ts_event or 0))
+    return Missed(trades, whole, behind)
 
 
 class _Pager:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from daedalus.exchanges.adapter import Fault, Sink, Stream
-from daedalus.exchanges.ccxt_backfill import Span, missed_trades
+from daedalus.exchanges.ccxt_backfill import Missed, Span, missed_trades
 from daedalus.exchanges.ccxt_channels import check_symbols, plan
 from daedalus.exchanges.ccxt_facts import Translator
 from daedalus.exchanges.ccxt_hooks import Hooks
@@ -243,28 +243,41 @@ class CcxtExchange:
     async def _backfill(self, stream: Stream, span: Span) -> None:
         assert self.hooks is not None
         results, pages = self.hooks.results, self.options.backfill_pages
-        symbol = stream.symbol
+        symbol, found = stream.symbol, 0
         for attempt in range(_BACKFILL_TRIES):
             try:
-                facts, whole = await missed_trades(
+                missed = await missed_trades(
                     self.exchange, results, symbol, self._unified[symbol], span, pages
                 )
             except self._errors as error:
                 get_logger().warning(
                     "backfill_failed", symbol=symbol, attempt=attempt, detail=self._redactor.error(error)
                 )
-                await asyncio.sleep(self._keep.delay_s(attempt + 1))
-                continue
-            memory = results.memory(symbol)
-            if span.last_id is not None and span.before is not None and whole:
-                memory.judged(symbol, int(span.last_id), span.before, len(facts))
-            for fact in facts:
-                memory.seen(fact)
-            if facts:
-                self.backfilled += len(facts)
-                self._sink.take(self._sink.capture(), facts)
-            get_logger().info("trades_backfilled", symbol=symbol, trades=len(facts), after=span.last_id)
-            return
+            else:
+                found = self._take_missed(stream, span, missed) or found
+                if not missed.behind:
+                    get_logger().info("trades_backfilled", symbol=symbol, trades=found, after=span.last_id)
+                    return
+            await asyncio.sleep(self._keep.delay_s(attempt + 1))
+
+    def _take_missed(self, stream: Stream, span: Span, missed: Missed) -> int:
+        """Store what REST had of a hole, and compare it with what came live; return how many trades."""
+        assert self.hooks is not None
+        facts, symbol = missed.trades, stream.symbol
+        memory = self.hooks.results.memory(symbol)
+        if span.before is None:
+            ids = filter(None, (span.last_id, *(fact.trade_id for fact in facts)))
+            late = memory.caught_up(symbol, max(ids, key=_size, default=None))
+            if late is not None:  # REST was behind: what it did not know yet, it will
+                self._spawn(self._backfill(stream, Span(str(late.after), None, late.before)))
+        elif span.last_id is not None and missed.whole:
+            memory.judged(symbol, int(span.last_id), span.before, len(facts))
+        for fact in facts:
+            memory.seen(fact)
+        if facts:
+            self.backfilled += len(facts)
+            self._sink.take(self._sink.capture(), facts)
+        return len(facts)
 
     # -- silence
 
@@ -307,3 +320,8 @@ class CcxtExchange:
             message=self._redactor(str(context.get("message", "")))[:200],
             detail=self._redactor(f"{type(error).__name__}: {error}")[:300],
         )
+
+
+def _size(trade_id: str) -> tuple[int, str]:
+    """Return what orders ids that are numbers by their value."""
+    return len(trade_id), trade_id

@@ -33,6 +33,7 @@ class TradeMemory:
         self.last_ts: int | None = None  # ns UTC, the exchange's time
         self.holes = TradeHoles()
         self.lost_after: tuple[str | None, int | None] | None = None  # last id and time before a gap
+        self.first_live: int | None = None  # id of the first live trade of this connection
         self._contiguous = contiguous
         self._keys: deque[_Key] = deque()
         self._counts: Counter[_Key] = Counter()
@@ -40,6 +41,7 @@ class TradeMemory:
     def reconnected(self) -> None:
         """Forget which id must come next: the connection is another one. Note where its gap began."""
         self.holes.clear()
+        self.first_live = None
         if self.lost_after is None:
             self.lost_after = (self.last_id, self.last_ts)
 
@@ -53,7 +55,22 @@ class TradeMemory:
         if fact.trade_id is None:
             self._remember(_key(fact))
             return None
-        return self.holes.seen(fact.symbol, fact.trade_id) if live and self._contiguous else None
+        if not live or not self._contiguous:
+            return None
+        if self.first_live is None and fact.trade_id.isdecimal():
+            self.first_live = int(fact.trade_id)
+        return self.holes.seen(fact.symbol, fact.trade_id)
+
+    def caught_up(self, symbol: str, newest: str | None) -> Hole | None:
+        """Take the newest trade that REST knew after a gap: from the next one on, all must come live.
+
+        Returns the hole between it and the first trade that came live, if one did and there is a hole.
+        """
+        if not self._contiguous or newest is None or not newest.isdecimal():
+            return None
+        if self.first_live is None:
+            return self.holes.seen(symbol, newest)
+        return Hole(int(newest), self.first_live) if int(newest) + 1 < self.first_live else None
 
     def unseen(self, facts: list[TradeFact]) -> list[TradeFact]:
         """Return those of a batch that did not happen live which were not told before."""

@@ -1,5 +1,6 @@
 """Trades that were missed come back by REST: single ones, once, flagged; with ids or without."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -130,6 +131,36 @@ def test_a_hole_in_contiguous_ids_is_a_gap_row_and_is_fetched() -> None:
     with_desk("binance", {"trades": ["BTC/USDT"]}, backfill=True)(work)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_trades_lost_between_a_reconnection_and_its_first_live_trade_are_found(early: bool) -> None:
+    async def work(desk: Desk) -> None:
+        known = [6, 6, 9]  # the newest that REST knows: it is behind at first
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        if not early:
+            answer.set_result(None)
+
+        async def fetch(*_: Any) -> Any:
+            await answer
+            newest = known.pop(0) if len(known) > 1 else known[0]
+            return [rest_trade(n, 1_000 + n) for n in range(1, newest + 1)]
+
+        desk.answer(fetch_trades=lambda *_: fetch())
+        desk.sink.last["BTC/USDT"] = "4"
+        await desk.start()
+        line = await in_force(desk)
+        if early:  # the first live trade comes before the answer
+            await desk.say(line, binance_trade(9))
+            answer.set_result(None)
+        else:
+            await desk.until(lambda: desk.shell.backfilled)
+            await desk.say(line, binance_trade(9))
+        await desk.until(lambda: desk.shell.backfilled == 4)
+        assert sorted(ids(desk)) == [*((str(n), Flag.BACKFILLED) for n in (5, 6, 7, 8)), ("9", 0)]
+
+    with_desk("binance", {"trades": ["BTC/USDT"]}, backfill=True)(work)
+
+
 def test_c06_ids_that_come_late_or_twice_are_no_holes() -> None:
     async def work(desk: Desk) -> None:
         await desk.start()
@@ -158,7 +189,7 @@ def test_elsewhere_pages_follow_the_time_and_are_bounded() -> None:
         desk.exchange.set_markets(desk.markets)
         translator = Translator(levels=1, side="taker")
         results = Results("kraken", translator, {"BTC/USDT": "BTC/USDT"})
-        found, whole = await missed_trades(
+        found, whole, _ = await missed_trades(
             desk.exchange, results, "BTC/USDT", "BTC/USDT", Span("10", 10 * _MS, 15), 10
         )
         assert asked == [10, 12, 14]
@@ -184,7 +215,7 @@ def test_coinbase_tells_the_newest_of_a_span_so_its_pages_go_back() -> None:
         desk.answer(fetch_trades=fetch)
         results = Results("coinbase", Translator(levels=1, side="taker"), {"BTC/USD": "BTC/USD"})
         span = Span("99", 1_000_990 * _MS)
-        found, whole = await missed_trades(desk.exchange, results, "BTC/USD", "BTC/USD", span, 10)
+        found, whole, _ = await missed_trades(desk.exchange, results, "BTC/USD", "BTC/USD", span, 10)
         assert [fact.trade_id for fact in found] == [str(n) for n in range(100, 2_500)]
         assert whole
         assert [since for since, _ in asked] == [1_000_990] * 3
@@ -205,7 +236,7 @@ def test_a_long_hole_of_a_contract_takes_several_pages_of_history() -> None:
         desk.exchange.apiKey = "key"
         desk.exchange.set_markets(desk.markets)
         results = Results("binanceusdm", Translator(levels=1, side="taker"), {"S": "BTC/USDT:USDT"})
-        found, _ = await missed_trades(desk.exchange, results, "S", "BTC/USDT:USDT", Span("9", None), 10)
+        found, *_ = await missed_trades(desk.exchange, results, "S", "BTC/USDT:USDT", Span("9", None), 10)
         assert asked == [10, 510, 1010]
         assert [fact.trade_id for fact in found] == [str(n) for n in range(10, 1_300)]
 
@@ -264,7 +295,7 @@ def test_d08_pages_of_trades_without_ids_do_not_repeat_their_seam() -> None:
         desk.answer(fetch_trades=fetch)
         results = Results("kraken", Translator(levels=1, side="taker"), {"BTC/USDT": "BTC/USDT"})
         span = Span(None, 10 * _MS)
-        found, _ = await missed_trades(desk.exchange, results, "BTC/USDT", "BTC/USDT", span, 10)
+        found, *_ = await missed_trades(desk.exchange, results, "BTC/USDT", "BTC/USDT", span, 10)
         assert [fact.ts_event // _MS for fact in found] == [10, 11, 11, 12, 12, 12, 13]
 
     with_desk("kraken", {"trades": ["BTC/USDT"]})(work)

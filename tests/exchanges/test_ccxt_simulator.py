@@ -76,18 +76,28 @@ async def until(true: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def live(sink: RealTimeSink) -> list[int]:
+    """Return how many rows came live, by kind and symbol."""
+    symbols = sorted({fact.symbol for fact in sink.markets})
+    return [
+        len([fact for fact in facts if fact.symbol == symbol and not fact.flags & Flag.BACKFILLED])
+        for facts in (sink.books, sink.trades, sink.tickers)
+        for symbol in symbols
+    ]
+
+
+async def flowing(sink: RealTimeSink) -> None:
+    """Wait until every stream has told something new."""
+    before = live(sink)
+    await until(lambda: all(now > then + 3 for now, then in zip(live(sink), before, strict=True)))
+
+
 async def fault(server: Server, sink: RealTimeSink, **order: Any) -> None:
     """Order a fault and wait until it is a gap that is over."""
     before = len(sink.faults)
     server.exchange.order(read_order(order, server.exchange.places))
     await until(lambda: len(sink.faults) > before)
-    rows = [len(getattr(sink, kind)) for kind in ("books", "trades", "tickers")]
-    await until(
-        lambda: all(
-            len(getattr(sink, kind)) > count + 3
-            for kind, count in zip(("books", "trades", "tickers"), rows, strict=True)
-        )
-    )
+    await flowing(sink)
 
 
 def numbers(sink: RealTimeSink, symbol: str) -> list[int]:
@@ -112,13 +122,8 @@ def test_every_trade_is_there_after_every_fault(exchange: str, symbols: list[str
     async def work() -> None:
         more = {"trades": bulk, "ticker": bulk}
         async with collecting(exchange, symbols, bulk=more) as (server, shell, sink):
-            await until(
-                lambda: all(
-                    len([fact for fact in facts if fact.symbol == symbol]) > 3
-                    for facts in (sink.books, sink.trades, sink.tickers)
-                    for symbol in symbols
-                )
-            )
+            await until(lambda: sink.markets)
+            await flowing(sink)
             assert {fact.symbol for fact in sink.markets} == set(symbols)
             for order in (
                 {"fault": "abort"},

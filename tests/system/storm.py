@@ -156,8 +156,10 @@ class Storm:
             assert self.tree.process.poll() is None, self.tree.tail()
 
     def kill(self) -> None:
-        """SIGKILL a collector or writer that is up."""
+        """SIGKILL a collector or writer that is up. Nobody may give up because of the weather."""
         actors = self.tree.actors()
+        for name, actor in actors.items():
+            assert actor["state"] not in ("failed", "parked"), f"{name} gave up: {actor['last_exit']}"
         names = sorted(
             name for name, actor in actors.items() if actor["pid"] and any(k in name for k in KILLED)
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from daedalus.actors import endpoints
-from daedalus.kernel.journal import Mark
+from daedalus.kernel.journal import Entry, Mark
 from daedalus.kernel.link import LinkSender
 from daedalus.kernel.spool import Spool
 from daedalus.records import BookSnapshot, decode, encode
@@ -115,6 +115,9 @@ def run() -> dict[str, Any]:
         writer.send_signal(signal.SIGTERM)
         writer.wait(120)
         rows = _rows(folder / "d")
+        unsealed = _unsealed(folder / "d")
+        if rows != taken:
+            sys.stderr.write((folder / "log").read_text(errors="replace")[-4000:])
     finally:
         if writer.poll() is None:
             writer.kill()
@@ -125,12 +128,26 @@ def run() -> dict[str, Any]:
         "rate": {"value": RATE, "unit": "records/s", "target": 20_000, "better": "higher"},
         "seconds": {"value": SECONDS, "unit": "s"},
         "refused": {"value": refused, "unit": "records"},
-        "lost": {"value": taken - rows, "unit": "records"},
+        "lost": {"value": taken - rows - unsealed, "unit": "records"},
+        "unsealed": {"value": unsealed, "unit": "records"},
         "sender": {"value": round(own_s / SECONDS * 100, 1), "unit": "% of a core"},
         "writer_and_sealers": {"value": round(writer_s / SECONDS * 100, 1), "unit": "% of a core"},
         "writer_pss": {"value": round(found["pss"], 1), "unit": "MiB", "target": 25.0},
         "spool_fill_max": {"value": round(found["spool"] * 100, 1), "unit": "%"},
     }
+
+
+def _unsealed(data: Path) -> int:
+    """Records in journals that were not sealed in the time that a stop has."""
+    from daedalus.kernel.journal import read
+
+    return sum(
+        item.count - item.skip
+        for path in data.rglob("journal_*.*")
+        if path.suffix in {".open", ".closed"}
+        for item in read(path)
+        if isinstance(item, Entry)
+    )
 
 
 def _rows(data: Path) -> int:

@@ -44,7 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     row_group_rows: int = 8192
     row_group_rows_min: int = 4000  # a group is cut shorter only to keep memory bounded, or at the end
     buffer_bytes: int = 40 << 20  # Arrow data held at once over all partitions
-    chunk_rows: int = 4096  # records held as Python objects at once
+    chunk_rows: int = 10_240  # records held as Python objects at once
 
 
 def open_parquet(path: Path, channel: str, options: Options) -> "ParquetWriter":

@@ -38,7 +38,7 @@ Feed = Iterable[tuple[str, list[Any], int]]  # source, records, their bytes
 
 _ts_recv, _started_at = attrgetter("ts_recv"), attrgetter("started_at")
 _SEPARATE = (Gap, Event)  # grouped by more than type, symbol and capture time
-_CHUNK_BYTES = 4 << 20  # of encoded records; as Python objects they are two to three times that
+_CHUNK_BYTES = 8 << 20  # of encoded records; as Python objects they are two to three times that
 
 
 class Piece:

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from daedalus.exchanges.adapter import Ask, Control, Item, Limits, Now, Send
+from daedalus.exchanges.freshness import Silence
 from tests.exchanges.fakes import BASE
 from tests.exchanges.shellkit import (
     BOOK,
@@ -67,12 +68,14 @@ def test_an_answer_to_an_earlier_connection_is_dropped() -> None:
     exchange.rest = {"/slow": [slow]}
 
     async def work(rig: Rig) -> None:
+        first = rig.connection._line
         await until(lambda: exchange.asked)
         exchange.cut(exchange.peers[0])
         await until(lambda: rig.sink.ids == ["1", "2"])
         release.set()
         await exchange.say(1, ["trade", BTC, "3"])
         await until(lambda: len(rig.sink.ids) == 3)
+        assert not first._tasks  # given up, not only ignored
         assert rig.adapters[0].answers == []
         assert rig.sink.books == []
 
@@ -293,8 +296,9 @@ def test_c02_one_stream_of_several_that_falls_silent_is_noticed_while_its_socket
     play(exchange, work, start=False, **_FAST)
 
 
-def test_a_book_that_waits_for_its_snapshot_by_rest_is_not_silent() -> None:
-    exchange = Exchange([[["ask", "one", "/never", [BOOK]]]])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_book_that_waits_for_its_snapshot_by_rest_is_not_silent(waits: bool) -> None:
+    exchange = Exchange([[["ask", "one", "/never", [BOOK]]]] if waits else [])
     release = asyncio.Event()
 
     async def never() -> int:
@@ -304,15 +308,26 @@ def test_a_book_that_waits_for_its_snapshot_by_rest_is_not_silent() -> None:
     exchange.rest = {"/never": [never]}
 
     async def work(rig: Rig) -> None:
-        await until(lambda: exchange.asked)
-        for n in range(30):
-            await exchange.say(0, ["trade", BTC, str(n)])
-            await asyncio.sleep(0.02)
-        assert rig.sink.faults == []
+        sink, line = held(rig), rig.connection._line
+        rig.start()
+        await until(lambda: rig.connection.open and (exchange.asked or not waits))
+        looked = line.watches.silent
+        looks = 0
+
+        def counted(*args: Any) -> list[Silence]:
+            nonlocal looks
+            looks += 1
+            return looked(*args)
+
+        line.watches.silent = counted  # type: ignore[method-assign]
+        for n in range(50):  # five seconds of trades without a book; its limit is two
+            sink.mono += S // 10
+            line.received(_message("trade", n), final=True)
+        await until(lambda: looks >= 2 or sink.faults)
+        assert bool(sink.faults) is not waits
         release.set()
 
-    # the sink's clock hardly moves: what would be silent here is the book, for longer than the limit
-    play(exchange, work, stale_min_s=0.00001, stale_max_s=0.0001)
+    play(exchange, work, start=False, stale_min_s=0.1, stale_max_s=2.0, keepalive_s=1000.0)
 
 
 @pytest.mark.parametrize("library", ["picows", "aiohttp"])

@@ -264,6 +264,8 @@ def test_who_is_sent_away_at_the_handshake_stays_away_for_as_long_as_asked(
 
     async def work(rig: Rig) -> None:
         began = asyncio.get_running_loop().time()
+        await until(lambda: rig.sink.faults)
+        assert rig.shared.connects.ready_in(rig.shared.connects.now()) > 0.1  # for every connection
         await until(lambda: rig.sink.ids == ["1"])
         assert asyncio.get_running_loop().time() - began >= least_s
         assert rig.sink.faults[0][0].detail == f"cannot open the websocket: HTTP {status}"

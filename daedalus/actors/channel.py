@@ -55,6 +55,7 @@ class Outlet:
         spool_bytes: int,
         batch: tuple[int, float],
         on_welcome: Callable[[dict[str, Mark], list[Seam]], None],
+        data_id: str = "",
     ) -> None:
         """Open the spool; the link connects at `start`.
 
@@ -67,12 +68,13 @@ class Outlet:
             batch: records and ms at which a frame is closed.
             on_welcome: called once with the last rows that earlier processes stored, and with the seams
                 between their sessions that no gap row of the spool tells.
+            data_id: of the data set that the spool belongs to (`spools.identity`).
 
         Raises:
             OSError: the spool cannot be made, or another process owns it.
         """
         self.channel = channel
-        self.spool = Spool.open(endpoints.spool(runtime, exchange, channel), spool_bytes)
+        self.spool = Spool.open(endpoints.spool(runtime, exchange, channel, data_id), spool_bytes)
         self.link = LinkSender(
             endpoints.link(runtime, channel),
             sender=exchange,

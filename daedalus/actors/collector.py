@@ -28,6 +28,7 @@ from daedalus.actors.sources import (
     sanitised,
     whole_books,
 )
+from daedalus.actors.spools import identity, others
 from daedalus.actors.standing import standing
 from daedalus.actors.streamstate import StreamState
 from daedalus.actors.tradefile import TradeFile
@@ -127,6 +128,7 @@ class Collector(Actor):
 
     def _open_outlets(self) -> None:
         settings = self.settings
+        data_id = identity(settings.data)
         channels = list(dict.fromkeys(key.channel for key in self._session.streams))
         shares = sum(SHARES.get(channel, 1) for channel in channels)
         for channel in channels:
@@ -139,7 +141,10 @@ class Collector(Actor):
                 spool_bytes=int(settings.spool_mb * (1 << 20) * SHARES.get(channel, 1) / shares),
                 batch=(settings.batch_records, settings.batch_ms),
                 on_welcome=partial(self._on_welcome, channel),
+                data_id=data_id,
             )
+            for path, records in others(settings.runtime, self._exchange, channel, data_id):
+                get_logger().warning("spool_kept", path=str(path), records=records)
 
     async def _collect(self) -> None:
         # raw messages have a writer of their own that says nothing of the others

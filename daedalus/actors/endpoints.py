@@ -74,6 +74,6 @@ def spool_dir(runtime: str) -> str:
     return f"{runtime}/spool"
 
 
-def spool(runtime: str, exchange: str, channel: str) -> str:
-    """Return the path of the spool of one collector and channel."""
-    return f"{spool_dir(runtime)}/{exchange}-{channel}.spool"
+def spool(runtime: str, exchange: str, channel: str, data_id: str = "") -> str:
+    """Return the path of the spool of one collector and channel; `data_id`: of the data set it is for."""
+    return f"{spool_dir(runtime)}/{exchange}-{channel}{'.' if data_id else ''}{data_id}.spool"

@@ -139,6 +139,12 @@ def _clock(documents: Documents) -> tuple[Value, str]:
     return (None if synced is None else int(not synced)), ""
 
 
+def _disk_used(documents: Documents) -> tuple[Value, str]:
+    free = [(value, actor) for actor, value in documents.reported.get("disk_free_pct", ())]
+    least, whose = min(free, default=(None, ""))
+    return (None if least is None else round(100 - least, 1)), whose
+
+
 def _lag(documents: Documents) -> tuple[Value, str]:
     return documents.status["supervisor"]["loop_lag_ms"], ""
 
@@ -157,15 +163,15 @@ INDICATORS: tuple[Indicator, ...] = (
     ),
     Indicator("clock_unsynced", "", 1, _INF, _clock, "time stamps are wrong until NTP answers"),
     Indicator("temperature", "°C", 75, 80, _of_host("temperature_c"), "at 80 °C a Pi slows down: cool it"),
+    Indicator("disk_used", "%", 90, 95, _disk_used, "synced bronze goes first; then collectors stop taking"),
+    Indicator("streams_down", "streams", 1, _INF, _sum("open_gaps"), "see status: what the collector says"),
     Indicator("spool_fill", "%", 50, 80, _worst("spool_fill", 100), "the writer is behind or stalled"),
     Indicator("records_shed", "records", 1, 1, _sum("shed"), "a spool was full: gap rows tell what is lost"),
     Indicator("gap_rows_dropped", "rows", 1, 1, _sum("gaps_dropped"), "loss that no gap row tells of"),
     Indicator(
         "reconnects", "reconnects", 20, _INF, _worst("reconnects"), "network, or an exchange that sheds"
     ),
-    Indicator(
-        "parse_errors", "messages", 1, _INF, _sum("parse_errors", "faults", "bad"), "see the actor's log"
-    ),
+    Indicator("parse_errors", "messages", 1, _INF, _sum("parse_errors", "bad"), "see the actor's log"),
     Indicator("commit_p99", "ms", 500, 5000, _worst("commit_p99_ms"), "the disk is slow: commit less often"),
     Indicator(
         "seal_failures", "journals", 1, 10, _sum("seal_failures"), "journals stay in raw/active: see log"

@@ -93,6 +93,12 @@ def test_the_last_error_is_the_error_of_the_last_event_that_has_one() -> None:
     )
 
 
+def test_what_an_actor_says_is_wrong_now_comes_before_why_it_ended_once() -> None:
+    shown = actor(last_exit=last_exit(stderr_tail=["old"]), status_text="exchange unreachable\x07")
+    row = text.table(document(shown)).splitlines()[1]
+    assert row.endswith(r"  exchange unreachable\x07")
+
+
 def test_nothing_an_actor_says_moves_the_cursor() -> None:
     shown = text.table(document(actor(last_exit=last_exit(stderr_tail=["\x1b[2J\rgone\x07"]))))
     assert "\x1b" not in shown

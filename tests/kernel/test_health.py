@@ -86,6 +86,18 @@ def test_what_was_lost_is_summed_and_bad_at_the_first() -> None:
     assert found["text"].startswith("g/a: ")
 
 
+def test_streams_that_are_down_and_the_fullest_disk_are_named_connections_that_ended_are_no_damage() -> None:
+    stats = {"g/a": {"open_gaps": 3, "faults": 34, "disk_free_pct": 9.5}, "g/b": {"disk_free_pct": 40.0}}
+    report = judged(actor(), actor("g/b"), stats=stats)
+    down, disk = one(report, "streams_down"), one(report, "disk_used")
+    assert (down["value"], down["level"]) == (3, "warn")
+    assert down["text"].startswith("g/a: ")
+    assert (disk["value"], disk["level"]) == (90.5, "warn")
+    assert disk["text"].startswith("g/a: ")
+    assert one(report, "parse_errors")["value"] is None
+    assert one(judged(stats={"g/a": {"disk_free_pct": 4.9}}), "disk_used")["level"] == "bad"
+
+
 def test_a_flag_or_a_text_is_no_number() -> None:
     assert one(judged(stats={"g/a": {"shed": True, "bad": "5"}}), "records_shed")["value"] is None
 

@@ -73,6 +73,9 @@ def _words(state: str, substate: str) -> str:
 
 
 def _last_error(item: dict[str, Any], now: float) -> str:
+    """Return what the actor says is wrong now, else why it ended the last time."""
+    if item.get("status_text"):
+        return clean(item["status_text"])
     last = item["last_exit"]
     if last is None or last["class"] in _QUIET:
         return "-"

@@ -283,7 +283,7 @@ def test_c01_one_watch_call_a_subscription_and_nothing_grows_over_thousands_of_m
     with_desk("binance", {"trades": symbols}, bulk={"trades": 10})(work)
 
 
-def test_c03_a_burst_in_one_step_is_taken_message_by_message() -> None:
+def test_c03_d18_a_burst_in_one_step_is_taken_message_by_message() -> None:
     async def work(desk: Desk) -> None:
         line = await trading(desk)
         for n in range(2, 1500):

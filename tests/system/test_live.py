@@ -160,7 +160,7 @@ def test_a_restarted_collector_is_taken_up(live: Live) -> None:
         assert row.gap == 0
 
 
-def test_a_slow_subscriber_loses_and_is_told_while_a_quick_one_is_not_held_up(live: Live) -> None:
+def test_d23_a_slow_subscriber_loses_and_is_told_while_a_quick_one_is_not_held_up(live: Live) -> None:
     live.start("gateway", send_hwm=200)
     live.start("feature")
     total = 60_000

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 from daedalus.config import catalogue
+from daedalus.config.adapters import check_adapter
 from daedalus.config.faults import nearest
 from daedalus.config.models import Exchange, File
 from daedalus.config.problems import Problems
@@ -26,6 +27,7 @@ def check_exchanges(file: File, problems: Problems) -> None:
         _check_id(name, table, problems)
         _check_channels(path, table, problems)
         _check_symbols(name, table, problems)
+        check_adapter(name, table, problems)
         _check_literals((*path, "ccxt"), table.ccxt, problems)
         _check_secret_files(path, table, problems)
         _check_numbers((*path, "ccxt"), table.ccxt, problems)
@@ -34,6 +36,12 @@ def check_exchanges(file: File, problems: Problems) -> None:
                 (*path, "ccxt"),
                 "a native adapter has no ccxt table",
                 'use ws_url and rest_url, or adapter = "ccxt"',
+            )
+        if table.adapter == "ccxt" and "rotate_after_h" in table.model_fields_set:
+            problems.warn(
+                (*path, "rotate_after_h"),
+                "rotate_after_h has no effect: a connection of ccxt's lasts until the exchange cuts it",
+                'adapter = "native" replaces its connections without a gap',
             )
         for key in ("ws_url", "rest_url"):
             if table.adapter == "ccxt" and getattr(table, key):
@@ -69,7 +77,7 @@ def _check_channels(path: tuple[str, ...], table: Exchange, problems: Problems) 
             problems.error(
                 where,
                 f"ccxt has no {channel}: it gives states of a book, not the exchange's own changes",
-                f'adapter = "native" ({", ".join(catalogue.NATIVE)}), or orderbook',
+                f'adapter = "native" for {", ".join(catalogue.NATIVE)}; or orderbook',
             )
         elif table.adapter == "native" and channel in catalogue.CCXT_ONLY:
             hint = "ticker has the best bid and ask" if channel == "bidask" else 'adapter = "ccxt"'

@@ -119,7 +119,7 @@ class Exchange(Table):
     reconnect_base_s: Positive = Field(default=0.5, description="first delay before connecting again")
     reconnect_cap_s: Positive = Field(default=300, description="the longest such delay")
     rotate_after_h: Positive = Field(
-        default=23, description="a connection is replaced after this; exchanges cut at 24"
+        default=23, description="a connection is replaced after this; exchanges cut at 24; native"
     )
     recycle_after_h: Hours = Field(
         default=0, description="the collector is replaced at this age, with a gap row; 0: never"
@@ -189,7 +189,7 @@ class Writer(Table):
 class Disk(Table):
     """What is done as the file system of the data runs full, by its free share."""
 
-    warn_pct: Percent = Field(default=10, description="below it health warns and derived work stops")
+    warn_pct: Percent = Field(default=10, description="below it writers say so in status and events")
     evict_pct: Percent = Field(
         default=5, description="below it segments that the object store has are removed, oldest first"
     )

@@ -75,7 +75,7 @@ def test_depth_is_refused_of_ccxt_and_ccxts_own_channels_of_a_native_adapter(rea
     assert line.startswith(
         "f:5: exchanges.binance.channels.depth: ccxt has no depth: it gives states of a book"
     )
-    assert line.endswith('(adapter = "native" (coinbase, binance, binanceusdm, kraken, okx), or orderbook)')
+    assert line.endswith('(adapter = "native" for coinbase, binance, binanceusdm, kraken, okx; or orderbook)')
     bidask, funding = told(read(NATIVE + 'bidask = ["BTC/USD"]\nfunding_rate = ["BTC/USD:USD"]\n'))
     assert bidask.endswith("bidask: no native adapter has bidask (ticker has the best bid and ask)")
     assert funding.endswith('funding_rate: no native adapter has funding_rate (adapter = "ccxt")')

@@ -59,6 +59,9 @@ def gaps(
 def mark(frame: "pl.LazyFrame", found: "pl.DataFrame", time: str) -> "pl.LazyFrame":
     """Return the rows with a boolean column `in_gap`: whether a gap of their stream was open at their time.
 
+    A gap begins with the last good row before it and ends with the first behind it: neither lies in it, nor
+    does anything in a gap of length 0.
+
     Args:
         frame: has the columns exchange, symbol and `time`.
         found: gap rows, all of the frame's channel.
@@ -71,14 +74,17 @@ def mark(frame: "pl.LazyFrame", found: "pl.DataFrame", time: str) -> "pl.LazyFra
         starts = pl.Series([start for start, _ in spells], dtype=pl.Int64)
         ends = pl.Series([-1, *(end for _, end in spells)], dtype=pl.Int64)
         at = pl.col(time).dt.timestamp("us")
-        latest = pl.lit(starts).search_sorted(at, side="right")  # how many began at or before
+        latest = pl.lit(starts).search_sorted(at, side="left")  # how many began before
         inside = pl.lit(ends).gather(latest) > at
         open_at |= (pl.col("exchange") == exchange) & (pl.col("symbol") == symbol) & inside
     return frame.with_columns(open_at.alias(MARK))
 
 
 def _spells(found: "pl.DataFrame") -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Return the merged stretches of each (exchange, symbol), µs UTC, in order."""
+    """Return the merged stretches of each (exchange, symbol), µs UTC, in order.
+
+    Stretches that only touch stay two: a row between them is the first good one and the last.
+    """
     import polars as pl
 
     rows = (
@@ -90,7 +96,9 @@ def _spells(found: "pl.DataFrame") -> dict[tuple[str, str], list[tuple[int, int]
     for (exchange, symbol), spells in groupby(rows, key=lambda row: (row[0], row[1])):
         stretches = merged.setdefault((exchange, symbol), [])
         for _, _, start, end in spells:
-            if stretches and start <= stretches[-1][1]:
+            if start == end:
+                continue
+            if stretches and start < stretches[-1][1]:
                 stretches[-1] = (stretches[-1][0], max(end, stretches[-1][1]))
             else:
                 stretches.append((start, end))

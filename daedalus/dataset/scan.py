@@ -53,7 +53,8 @@ def scan(
         start: first capture time, inclusive: datetime, date or ISO text; UTC unless it says otherwise.
         end: capture time, exclusive.
         gaps: "mark" adds a boolean column `in_gap`: whether a gap of the row's own stream was open when it
-            was captured. The gap rows themselves: `daedalus.gaps`.
+            was captured. The last row before a gap and the first behind it are not in it. The gap rows
+            themselves: `daedalus.gaps`.
 
     Returns:
         A LazyFrame, by exchange, symbol and hour, and by capture time within a segment. Without any file it

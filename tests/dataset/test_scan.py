@@ -259,9 +259,31 @@ def test_rows_are_marked_that_lie_in_a_gap_of_their_own_stream(gappy):
         symbol: sorted(((ts.hour - 14) * 60 + ts.minute) for ts in rows["capture_ts"])
         for (symbol,), rows in in_gap.group_by("symbol")
     }
-    assert minutes == {"BTC-USDT": list(range(10, 100)), "ETH-USDT": [5]}
+    assert minutes == {"BTC-USDT": list(range(11, 100))}
     assert found["in_gap"].null_count() == 0
     assert found.drop("in_gap").equals(daedalus.scan(gappy, "trades").collect())
+
+
+@pytest.mark.parametrize(
+    ("gaps", "marked"),
+    [
+        ([(2, 4)], [3]),  # 2 is the last good row, 4 the first
+        ([(2, 2)], []),
+        ([(2, 2), (2, 4), (4, 4)], [3]),
+        ([(2, 4), (4, 6)], [3, 5]),  # one good row between two gaps
+        ([(2, 4), (3, 6)], [3, 4, 5]),
+        ([(2, 6), (3, 4), (6, 6)], [3, 4, 5]),
+        ([(3, 3), (2, 4)], [3]),
+        ([(2, 3)], []),
+    ],
+)
+def test_neither_the_last_good_row_before_a_gap_nor_the_first_behind_it_lies_in_it(tmp_path, gaps, marked):
+    rows = [trade(n, ts=T0 + n * 10**9) for n in range(1, 8)]
+    told = [gap(T0 + first * 10**9, T0 + last * 10**9) for first, last in gaps]
+    write_journal(tmp_path, "trades", [[entry([*rows, *told], 1)]])
+    seal_all(tmp_path, "trades")
+    found = daedalus.scan(tmp_path, "trades", gaps="mark").collect()
+    assert found.filter(pl.col("in_gap"))["capture_ts"].dt.second().to_list() == marked
 
 
 def test_a_gap_that_began_hours_before_the_question_marks_its_rows(gappy):

@@ -124,7 +124,8 @@ def _nothing(layout: "Layout", exchange: str, symbol: str, channel: str, there: 
     hint = f"; there are {', '.join(there or sorted(known))}" if there or known else ""
     what = f"nothing of {channel}" if channel else "nothing"
     raise click.ClickException(
-        f"cannot tell the coverage of {exchange}:{symbol}: {what} is stored in {layout.ready()}{hint}"
+        f"cannot tell the coverage of {exchange}:{symbol}: {what} is stored in {layout.ready()}{hint}; "
+        "journals that are not sealed yet are not read"
     )
 
 

@@ -68,6 +68,12 @@ def add(
     **market: Any,
 ) -> None:
     """Give SYMBOL of EXCHANGE its name, and print it. The same again changes nothing."""
+    from daedalus.config.values import parse_symbol
+
+    try:
+        parse_symbol(symbol)
+    except ValueError as error:
+        raise click.UsageError(f"cannot use {symbol!r}: {error}") from error
     _, registry = _open(data)
     try:
         given = registry.claim(exchange, symbol, name, type=kind, **market)

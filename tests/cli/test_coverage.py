@@ -141,6 +141,7 @@ def test_rows_under_a_former_name_belong_to_the_symbol(tmp_path) -> None:
         (["--from", "yesterday"], "binance:BTC/USDT", 2, "cannot read the time 'yesterday'"),
         (["--from", "2026-02-01", "--to", "2026-01-01"], "binance:BTC/USDT", 2, "the end is not after"),
         ([], "binance:ETH/USDT", 1, "nothing is stored in"),
+        ([], "binance:ETH/USDT", 1, "; journals that are not sealed yet are not read"),
         ([], "binance:../etc", 2, "no leading dot"),
         (["--channel", "depth"], "binance:BTC/USDT", 1, "nothing of depth is stored"),
     ],

@@ -73,7 +73,15 @@ def test_a_name_that_is_no_directory_is_a_usage_error(tmp_path, name) -> None:
     assert run(tmp_path, "add", "binance", "A/B", "--name", name).exit_code == 2
 
 
+@pytest.mark.parametrize("symbol", ["FOO", "BTC-USDT", "btc/usdt", "/USDT", ""])
+def test_what_is_no_symbol_is_refused_with_the_form_wanted(tmp_path, symbol) -> None:
+    done = run(tmp_path, "add", "binance", symbol)
+    assert done.exit_code == 2
+    assert f'cannot use {symbol!r}: write the symbol in ccxt\'s unified form, "BTC/USDT"' in done.output
+    assert run(tmp_path, "list", "--json").output == '{"symbols":[]}\n'
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path) -> None:
-    for arguments in (["list"], ["check"], ["add", "a", "b"]):
+    for arguments in (["list"], ["check"], ["add", "a", "B/C"]):
         done = run(tmp_path / "no", *arguments)
         assert (done.exit_code, "no such directory" in done.output) == (1, True)

@@ -45,7 +45,7 @@ class Freshness:
         if self._last is not None:
             pause = (mono_ns - self._last) / _NS
             faded = (self._pause_s or 0.0) * _DECAY
-            self._pause_s = max(faded, pause)
+            self._pause_s = pause if pause > faded else faded  # noqa: FURB136 - as below
         self._last = mono_ns
         self._alarms = 0
 
@@ -143,9 +143,12 @@ class BookWatch(StreamWatch):
 
     def heard(self, fact: "BookFact | DepthFact", mono_ns: int) -> None:  # type: ignore[override]
         """Note a book, unless it is the last one once more."""
-        last, self.fact = self.fact, fact
-        if last is not None and _same(last, fact):
-            return
+        last = self.fact
+        self.fact = fact
+        if last is not None:
+            nonce = fact.nonce
+            if nonce == last.nonce if nonce is not None else _same(last, fact):
+                return
         since = mono_ns - self.last
         if since > 0:  # as above, without a second call: a book is most of what arrives
             faded = self.pause * (1.0 - since * _FADE)
@@ -155,9 +158,7 @@ class BookWatch(StreamWatch):
 
 
 def _same(last: BookFact | DepthFact, fact: BookFact | DepthFact) -> bool:
-    """Return whether a book is the last one once more, by the best identity the exchange gives it."""
-    if fact.nonce is not None:
-        return fact.nonce == last.nonce
+    """Return whether a book without an update id is the last one once more."""
     if fact.ts_event is not None:
         return fact.ts_event == last.ts_event
     return fact.bids == last.bids and fact.asks == last.asks

@@ -76,15 +76,16 @@ def test_d26_a_full_disk_ends_nobody_is_told_and_nothing_is_lost_or_doubled(
         before = {name: actor["pid"] for name, actor in tree.actors().items()}
         time.sleep(2)
         _fill(ballast)
-        told = wait_for("every writer to say that the disk is full", lambda: _all_say(tree, "ENOSPC"))
+        told = wait_for("every writer to say that the disk is full", lambda: _all_say(tree, "ENOSPC"), 60)
         assert len(told) >= 3
-        wait_for("the level of the disk", lambda: _all_say(tree, "disk warn: 0.0 % free"))
+        wait_for("the level of the disk", lambda: _all_say(tree, "disk warn: 0.0 % free"), 60)
         time.sleep(3)
         assert {name: actor["pid"] for name, actor in tree.actors().items()} == before
         ballast.unlink()
         wait_for(
             "every writer to go on",
             lambda: not any("cannot" in actor["status_text"] for actor in _writers(tree).values()),
+            60,
         )
         time.sleep(1)
         assert {name: actor["pid"] for name, actor in tree.actors().items()} == before, "somebody ended"

@@ -142,7 +142,6 @@ _MENU: list[tuple[dict[str, Any], str]] = [
     ({"fault": "abort"}, "disconnect"),
     ({"fault": "silence", "for_s": 6.0}, "stale"),
     ({"fault": "stream_silence", "stream": "orderbook", "for_s": 8.0}, "stale"),
-    ({"fault": "oversize"}, "error"),
     ({"fault": "garbage"}, "error"),
     ({"fault": "gap"}, "sequence"),
 ]

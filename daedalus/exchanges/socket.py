@@ -99,7 +99,7 @@ class NativeConnection:
         self._rotor = loop.create_task(self._rotate())
         try:
             await asyncio.wait({self._runner, self._rotor}, return_when=asyncio.FIRST_COMPLETED)
-            if self._closing:
+            if self._said_goodbye():
                 await asyncio.wait({self._runner})
             for task in (self._runner, self._rotor):
                 if task.done() and not task.cancelled():
@@ -125,6 +125,9 @@ class NativeConnection:
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
+
+    def _said_goodbye(self) -> bool:
+        return self._closing
 
     def drop(self, fault: Fault) -> None:
         """Give the socket up and open another: `fault` is what the gap rows will say."""

@@ -6,7 +6,7 @@ a dictionary. Row groups hold at least 4000 rows where there are as many.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -33,6 +33,7 @@ _INTEGER_WORDS = {"i32", "i64", "time"}
 _PAGE_BYTES = 256 << 10  # uncompressed; bounds what one open file holds back
 _MERGE_ROWS = 2048
 _MERGE_ROWS_MIN = 128
+_BLOCK_BYTES = 64 << 10
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,22 +156,33 @@ def write_ndjson(source: Path, target: Path, level: int) -> None:
             out.write(b"".join(encoder.encode(row) + b"\n" for row in found.to_pylist()))
 
 
+def _lines(raw: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of one compressed frame, which must be whole: a reader of streams takes half a one."""
+    import zstandard
+
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    rest = b""
+    while not frame.eof and (block := raw.read(_BLOCK_BYTES)):
+        *lines, rest = (rest + frame.decompress(block)).split(b"\n")
+        yield from lines
+    if not frame.eof or rest:
+        raise zstandard.ZstdError("the file is cut off")
+
+
 def read_ndjson(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file of compressed JSON lines, as they stand there.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such file (the message has the line).
+        ValueError: it is no such file, or its end is missing (the message has the line).
     """
-    import io
-
     import zstandard
 
     decoder = msgspec.json.Decoder(dict[str, Any])
     number = 0
     try:
-        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as plain:
-            for line in io.BufferedReader(plain):
+        with path.open("rb") as raw:
+            for line in _lines(raw):
                 number += 1
                 yield decoder.decode(line)
     except (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError) as error:

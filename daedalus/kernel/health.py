@@ -163,6 +163,7 @@ INDICATORS: tuple[Indicator, ...] = (
     ),
     Indicator("clock_unsynced", "", 1, _INF, _clock, "time stamps are wrong until NTP answers"),
     Indicator("temperature", "°C", 75, 80, _of_host("temperature_c"), "at 80 °C a Pi slows down: cool it"),
+    Indicator("writer_stalled", "s", 1, 60, _worst("stalled_s"), "the disk refuses: see the writer's status"),
     Indicator("disk_used", "%", 90, 95, _disk_used, "synced bronze goes first; then collectors stop taking"),
     Indicator("streams_down", "streams", 1, _INF, _sum("open_gaps"), "see status: what the collector says"),
     Indicator("spool_fill", "%", 50, 80, _worst("spool_fill", 100), "the writer is behind or stalled"),

@@ -104,6 +104,20 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("left", [0, 1, 0.5, 0.9, -1])
+def test_a_file_whose_end_is_missing_is_refused_and_nothing_is_made_of_its_beginning(
+    tmp_path: Path, left: float
+) -> None:
+    write_journal(tmp_path, "trades", _groups(9000))
+    (summary,) = seal_all(tmp_path, "trades", NDJSON)
+    path = tmp_path / summary["segments"][0]["path"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole)) if 0 < left < 1 else int(left)])
+    with pytest.raises(ValueError, match=r"cannot read .* at line \d+: .*(cut off|no row)"):
+        convert(path, tmp_path / "c.parquet")
+    assert not (tmp_path / "c.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -9,6 +9,7 @@ with that stream:
   is asked for.
 - trades (`binance_tape`, by the rules of `binance_trades`): a hole in the ids is a local fault of `trades` of
   that market, and REST is asked for what is missing. Aggregate trades have other ids and are never used.
+- a market without a book (`binance_known`) is asked for once, because a stream of no market is merely silent.
 - ticker (`binance_ticker`): the best bid and ask (`bookTicker`) merged with the last 24 hours (`ticker`); a
   row for each. Its `exch_seq` is the book's update id where the quote was the trigger, and missing otherwise.
 
@@ -16,11 +17,12 @@ with that stream:
 
 Source: github.com/binance/binance-spot-api-docs, web-socket-streams.md and rest-api.md. Limits: 300
 connections per 5 minutes and address; 5 messages per second, 1024 streams and 24 hours a connection; REST
-weight 6000 a minute, of which depth with 5000 levels takes 250, trades 25, exchangeInfo 20. historicalTrades
-needs no key.
+weight 6000 a minute, of which depth with 5000 levels takes 250, trades 25, exchangeInfo 20, bookTicker 2.
+historicalTrades needs no key. Update ids are the market's own, the same on every connection and over REST.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote as quoted
 
@@ -29,6 +31,7 @@ import msgspec
 from daedalus.exchanges.adapter import Ask, Control, DepthFact, Fault, Item, Limits, Send, Stream
 from daedalus.exchanges.binance_depth import BookChannel
 from daedalus.exchanges.binance_dialect import Answered, Dialect, local_fault, market_id
+from daedalus.exchanges.binance_known import Known
 from daedalus.exchanges.binance_listing import instruments
 from daedalus.exchanges.binance_messages import (
     DAMAGE,
@@ -66,6 +69,8 @@ SPOT = Dialect(
     info_path="/api/v3/exchangeInfo",
     info_by_symbol=True,
     info_weight=20,
+    quote_path="/api/v3/ticker/bookTicker",
+    quote_weight=2,
     dense_ids=True,
     settled=False,
     ticker_streams=("bookTicker", "ticker"),
@@ -88,6 +93,7 @@ class BinanceAdapter:
     """The pure half: see `adapter.Adapter`."""
 
     source = "native"
+    comparable: ClassVar[bool] = True  # update ids, between connections
     dialect: ClassVar[Dialect] = SPOT
     default_ws_url: ClassVar[str] = "wss://stream.binance.com:9443"
     default_rest_url: ClassVar[str] = "https://api.binance.com"
@@ -136,6 +142,7 @@ class BinanceAdapter:
         self._books: dict[str, BookChannel] = {}
         self._tapes: dict[str, TradeChannel] = {}
         self._tickers: dict[str, TickerChannel] = {}
+        self._known: list[Known] = []
         self._routes: dict[bytes, _Route] = {}
         self._names: list[str] = []  # of the streams at Binance
         self._opens: dict[str, Stream] = {}  # name -> the stream of no book that it completes
@@ -184,6 +191,13 @@ class BinanceAdapter:
             info = self._raw_info
             self._route(market, "bookTicker", _QUOTES.decode, ticker.quote, ticker.damaged, with_info=info)
             self._route(market, "ticker", _SUMMARIES.decode, ticker.summary, ticker.damaged, with_info=info)
+        if not books:
+            parts = [
+                part for part in (self._tapes.get(market), self._tickers.get(market)) if part is not None
+            ]
+            streams = tuple(stream for part in parts for stream in part.streams)
+            heard = partial(_any_heard, parts)
+            self._known.append(Known(symbol, asked, streams, dialect, self._ask, heard))
 
     def _route(
         self,
@@ -226,7 +240,8 @@ class BinanceAdapter:
             self._unheard[number] = self._streams_of(names)
             messages.append(_request(number, "SUBSCRIBE", names))
         messages.append(_request(_LIST_ID, "LIST_SUBSCRIPTIONS"))
-        return messages + [book.reset() for book in self._books.values()]
+        messages += [book.reset() for book in self._books.values()]
+        return messages + [market.reset() for market in self._known]
 
     def _streams_of(self, names: list[str]) -> tuple[Stream, ...]:
         """Return the streams of no book that are open when these, and those before them, are."""
@@ -353,6 +368,10 @@ class BinanceAdapter:
             said = body[:200].decode(errors="replace")
             return [local_fault((), "error", f"exchangeInfo was refused with status {status}: {said}")]
         return list(facts)
+
+
+def _any_heard(parts: Sequence[TradeChannel | TickerChannel]) -> bool:
+    return any(part.heard for part in parts)
 
 
 def _fitting(names: list[str]) -> list[str]:

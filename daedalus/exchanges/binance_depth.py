@@ -8,7 +8,7 @@ from typing import Literal
 
 from daedalus.exchanges.adapter import Ask, BookFact, DepthFact, Fault, Item, Stream, book_flags
 from daedalus.exchanges.binance_book import BUFFER_MAX, BookSync, Loaded, Step, Update
-from daedalus.exchanges.binance_dialect import MS, Dialect, NewAsk, local_fault, pack
+from daedalus.exchanges.binance_dialect import INVALID_SYMBOL, MS, Dialect, NewAsk, local_fault, pack
 from daedalus.exchanges.binance_messages import DAMAGE, ERROR, REST_DEPTH, DepthUpdate, RestDepth
 from daedalus.records import Flag
 
@@ -20,7 +20,6 @@ _RETRY_CAP_S = 60.0
 _ATTEMPTS_MAX = 5  # snapshots in a row that do not help, before it is said again
 _SETTLED = 50  # updates applied (5 s), after which a book counts as recovered
 _REFRESH_S = 5.0  # between two snapshots that extend the reach, where they follow at once
-_INVALID_SYMBOL = -1121
 _COMPLETE = int(Flag.COMPLETE)
 
 
@@ -260,7 +259,7 @@ class BookChannel:
         except DAMAGE:
             return self._useless(f"a snapshot was refused with status {status}")
         detail = f"the exchange refuses a snapshot of {self.symbol}: {refusal.code} {refusal.msg}"
-        if refusal.code == _INVALID_SYMBOL and not self._loads:
+        if refusal.code == INVALID_SYMBOL and not self._loads:
             return [Fault(self.streams, "error", detail, fatal=True)]
         self._attempts = max(self._attempts, _ATTEMPTS_MAX)  # not soon
         if self.sync.valid:

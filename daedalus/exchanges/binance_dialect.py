@@ -9,9 +9,11 @@ import msgspec
 
 from daedalus.exchanges.adapter import Ask, Fault, Item, Stream
 
-__all__ = ["MS", "Answered", "Dialect", "NewAsk", "local_fault", "market_id", "pack"]
+__all__ = ["INVALID_SYMBOL", "MS", "Answered", "Dialect", "NewAsk", "local_fault", "market_id", "pack"]
 
 MS = 1_000_000  # ns
+INVALID_SYMBOL = -1121
+"""The code of a refusal: there is no such market."""
 
 Answered = Callable[[int, bytes], list[Item]]
 """Takes status and body of an answer."""
@@ -33,6 +35,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     info_path: str
     info_by_symbol: bool  # exchangeInfo can be asked for some markets only
     info_weight: float
+    quote_path: str  # the best bid and ask of one market
+    quote_weight: float
     dense_ids: bool  # depth ids are gapless: an update follows U - 1. Otherwise it names `pu`
     settled: bool  # symbols may name what they settle in: BTC/USDT:USDT
     ticker_streams: tuple[str, ...]

@@ -42,6 +42,7 @@ class TradeChannel:
         self._sides = sides
         self._ask = ask
         self._ids = TradeIds()
+        self.heard = False  # a trade, ever
         self.reset()
 
     def reset(self) -> None:
@@ -62,6 +63,7 @@ class TradeChannel:
         kind = event.kind == "MARKET"
         if kind and not (0.0 < event.price < inf and 0.0 < event.amount < inf):
             return self.damaged(f"trade {event.trade_id} of {event.amount} at {event.price}")
+        self.heard = True
         heard = self._ids.hear(event.trade_id)
         if heard is Heard.KNOWN:
             return []

@@ -18,6 +18,7 @@ class TickerChannel:
         """Begin with neither half."""
         self.symbol = symbol
         self.streams = (Stream(symbol, "ticker"),)
+        self.heard = False  # either half, ever
         self.reset()
 
     def reset(self) -> None:
@@ -64,6 +65,7 @@ class TickerChannel:
 
     def _merged(self, ts_event: int | None, exch_seq: int | None, info_json: str | None) -> list[Item]:
         self._told = False
+        self.heard = True
         bid, bid_volume = self._bid
         ask, ask_volume = self._ask
         day = self._summary

@@ -12,7 +12,7 @@
 Source: developers.binance.com, USDⓈ-M Futures: Websocket Market Streams, Important WebSocket Change Notice,
 Market Data Endpoints; dev.binance.vision thread 18342 (`X`). Limits: 10 messages per second, 200 streams (the
 lower of two figures given) and 24 hours a connection; REST weight 2400 a minute, of which depth with 1000
-levels takes 20, trades 5, exchangeInfo 1. No limit of connects is given: that of spot is kept.
+levels takes 20, trades 5, exchangeInfo 1, bookTicker 2. No limit of connects is given: that of spot is kept.
 """
 
 from typing import ClassVar
@@ -34,6 +34,8 @@ USDM = Dialect(
     info_path="/fapi/v1/exchangeInfo",
     info_by_symbol=False,
     info_weight=1,
+    quote_path="/fapi/v1/ticker/bookTicker",
+    quote_weight=2,
     dense_ids=False,
     settled=True,
     ticker_streams=("bookTicker",),

@@ -1,7 +1,8 @@
 """OKX, public websocket v5: what its messages mean.
 
 Every message of a book names the one before it: `prevSeqId` must be the `seqId` that came last; a snapshot
-has -1, and numbers may start anew (`seqId` below `prevSeqId`) after maintenance. A broken chain
+has -1, and numbers may start anew (`seqId` below `prevSeqId`) after maintenance. They are the same on every
+connection of a channel (docs-v5, order book channel, Sequence ID). A broken chain
 resynchronises that book alone, by subscribing again. The checksum is checked where there is one: the exchange
 sends 0. A book has 400 levels a side, which is what `depth` means here.
 
@@ -68,6 +69,7 @@ class OkxAdapter:
     """The pure half: see `adapter.Adapter`."""
 
     source = "native"
+    comparable = True  # seqId, between connections
     default_ws_url = DEFAULT_WS_URL
     default_rest_url = DEFAULT_REST_URL
     channels = tuple(_CHANNELS)

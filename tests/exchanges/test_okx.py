@@ -18,10 +18,13 @@ from daedalus.exchanges.adapter import (
     TickerFact,
     TradeFact,
 )
+from daedalus.exchanges.freshness import Watches
 from daedalus.exchanges.okx import OkxAdapter
+from daedalus.exchanges.overlap import Sieve
 from daedalus.features.book import ASK, BID, Book
 from daedalus.records import Flag, unpack_side
 from tests.exchanges.okx_feed import OkxFeed
+from tests.exchanges.shellkit import Sink
 
 CHANNELS = {"orderbook": ["BTC/USDT"], "trades": ["BTC/USDT"], "ticker": ["BTC/USDT"]}
 SWAP = "BTC/USDT:USDT"
@@ -37,6 +40,10 @@ def opened(channels: dict[str, list[str]] = CHANNELS, **options: Any) -> OkxAdap
 def sent(items: list[Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     messages = [json.loads(item.data) for item in items if isinstance(item, Send)]
     return [(m["op"], [(arg["channel"], arg["instId"]) for arg in m["args"]]) for m in messages]
+
+
+def only_books(items: list[Any]) -> list[BookFact]:
+    return [item for item in items if isinstance(item, BookFact)]
 
 
 def acknowledged(channel: str, name: str = "BTC-USDT") -> bytes:
@@ -115,6 +122,22 @@ def test_silence_is_no_change_and_numbers_may_begin_anew_after_maintenance() -> 
     assert isinstance(fact, BookFact)
     assert fact.exch_seq == 7
     assert isinstance(adapter.feed(feed.update())[0], BookFact)
+
+
+def test_c08_of_two_connections_the_one_that_is_behind_by_seq_id_has_not_caught_up() -> None:
+    feed = OkxFeed(3)
+    first = feed.snapshot()
+    feed.ts -= 100  # the exchange's clock would not tell them apart
+    second = feed.update()
+    old, new = opened({"orderbook": ["BTC/USDT"]}), opened({"orderbook": ["BTC/USDT"]})
+    watches, sieve = Watches(old.streams, 10, 120), Sieve(Sink(), comparable=OkxAdapter.comparable)
+    watches.opened(0)
+    for raw in (first, second):
+        (book,) = only_books(old.feed(raw))
+        watches.heard(book, 1)
+    for raw, reached in ((first, False), (second, True)):
+        sieve.take(Sink().capture(), only_books(new.feed(raw)))
+        assert sieve.caught_up(watches) is reached
 
 
 def test_a_book_is_cut_to_what_the_exchange_tells_of() -> None:

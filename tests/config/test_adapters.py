@@ -1,4 +1,4 @@
-"""What a native adapter refuses is told by `check`, all of it, at its key: it would end a collector with 78."""
+"""What a native adapter refuses is told by `check`, all of it, at its key: it ends a collector with 78."""
 
 import subprocess
 import sys

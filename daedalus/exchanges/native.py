@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -17,6 +17,9 @@ from daedalus.exchanges.socket import NativeConnection
 from daedalus.kernel.errors import FatalError
 
 __all__ = ["NativeExchange", "NativeOptions", "native", "natives"]
+
+Channels = Mapping[str, Sequence[str]]
+"""Our channel -> symbols as configured."""
 
 _HOUR_MS = 3_600_000
 _DAY_HOURS = 24
@@ -118,7 +121,7 @@ class NativeExchange:
             make = partial(_make, cls, options, _keys(cls, options))
             self.connections = [
                 NativeConnection(partial(make, part), sink, self.shared, number, uniform)
-                for number, part in enumerate(_parts(options), 1)
+                for number, part in enumerate(_parts(options, getattr(cls, "split", None)), 1)
             ]
         except ValueError as error:
             raise FatalError(str(error)) from None
@@ -201,8 +204,15 @@ def _keys(cls: Any, options: NativeOptions) -> dict[str, Any]:
     return {"credentials": load_credentials(name, options.api_key_file, options.api_secret_file)}
 
 
-def _parts(options: NativeOptions) -> Iterator[dict[str, list[str]]]:
-    """Yield the channels of each connection: at most `symbols_per_connection` symbols."""
+def _parts(
+    options: NativeOptions, split: Callable[[Channels], Iterable[Channels]] | None = None
+) -> Iterator[Channels]:
+    """Yield the channels of each connection: at most `symbols_per_connection` symbols.
+
+    Args:
+        options: what is wanted.
+        split: the adapter's own word on which channels cannot share a connection.
+    """
     symbols = list(dict.fromkeys(symbol for names in options.channels.values() for symbol in names))
     size = options.symbols_per_connection
     for first in range(0, len(symbols), size):
@@ -211,4 +221,5 @@ def _parts(options: NativeOptions) -> Iterator[dict[str, list[str]]]:
             channel: [symbol for symbol in names if symbol in some]
             for channel, names in options.channels.items()
         }
-        yield {channel: names for channel, names in part.items() if names}
+        part = {channel: names for channel, names in part.items() if names}
+        yield from split(part) if split is not None else (part,)

@@ -75,7 +75,7 @@ def _refusal(cls: Any, channels: _Channels, levels: int, table: Exchange) -> str
 
 
 def _connections(channels: _Channels, size: int) -> list[_Channels]:
-    """Return the channels of each connection, before an adapter splits off those that need one of their own."""
+    """Return the channels of each connection, before an adapter splits off what needs one of its own."""
     symbols = list(dict.fromkeys(symbol for names in channels.values() for symbol in names))
     return [_only(channels, set(symbols[at : at + size])) for at in range(0, len(symbols), size)]
 

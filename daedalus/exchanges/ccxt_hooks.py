@@ -319,6 +319,9 @@ class Hooks:
         if not streams:
             return
         message = self._message
+        if message is None and self.results.is_hollow(result):
+            self.drop(connection, self._fault(connection, "error", "the snapshot by REST holds no book"))
+            return
         found = self.results.take(connection, streams, result, message_hash, message)
         for stream, hole in found.holes:
             detail = f"trades {hole.after + 1} to {hole.before - 1} did not come"

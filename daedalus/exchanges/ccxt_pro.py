@@ -177,28 +177,31 @@ class CcxtExchange:
         attempt = 0
         while True:
             try:
-                await self.exchange.load_markets(reload)
+                # ccxt keeps its first answer, an empty one too: a further try has to ask anew
+                await self.exchange.load_markets(reload or attempt > 0)
+                name, detail = "no market at all", "the exchange lists no market at all"
             except self._errors as error:
                 name, detail = type(error).__name__, self._redactor.error(error)
-                if not reload:
-                    if name in _FATAL:
-                        raise FatalError(f"cannot load the markets of {self.options.id}: {detail}") from None
-                    self._sink.lost(Fault(self._streams, "disconnect", f"no markets: {name}"), None)
-                delay_s = self._keep.delay_s(attempt)
-                get_logger().warning(
-                    "markets_unavailable",
-                    exchange=self.options.id,
-                    attempt=attempt,
-                    retry_in_s=round(delay_s, 3),
-                    detail=detail,
-                )
-                attempt += 1
-                await asyncio.sleep(delay_s)
+                if name in _FATAL and not reload:
+                    raise FatalError(f"cannot load the markets of {self.options.id}: {detail}") from None
             else:
-                get_logger().info(
-                    "markets_loaded", exchange=self.options.id, markets=len(self.exchange.markets)
-                )
-                return
+                if self.exchange.markets:
+                    get_logger().info(
+                        "markets_loaded", exchange=self.options.id, markets=len(self.exchange.markets)
+                    )
+                    return
+            if not reload:
+                self._sink.lost(Fault(self._streams, "disconnect", f"no markets: {name}"), None)
+            delay_s = self._keep.delay_s(attempt)
+            get_logger().warning(
+                "markets_unavailable",
+                exchange=self.options.id,
+                attempt=attempt,
+                retry_in_s=round(delay_s, 3),
+                detail=detail,
+            )
+            attempt += 1
+            await asyncio.sleep(delay_s)
 
     async def _reload(self) -> None:
         """Take the markets anew once a day: tick sizes and contract sizes change."""

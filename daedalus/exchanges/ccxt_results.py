@@ -127,6 +127,12 @@ class Results:
                 self._event(found, some, result, message_hash)
         return found
 
+    def is_hollow(self, result: Any) -> bool:
+        """Return whether a book has neither levels nor an id: what ccxt makes of any JSON at all."""
+        if not isinstance(result, self.kinds.book) or result.get("nonce") is not None:
+            return False
+        return not result["bids"] and not result["asks"]
+
     def _pick(self, streams: list[Stream], name: object) -> Stream | None:
         """Return the stream of a result that calls itself `name`."""
         if len(streams) == 1:

@@ -187,6 +187,22 @@ def test_the_sockets_of_one_stream_live_and_die_together() -> None:
     with_fed(work)
 
 
+def test_a_snapshot_without_id_and_levels_is_no_book_and_ends_the_connection() -> None:
+    async def work(fed: HandFed, sink: ListSink) -> None:
+        client = fed.open(0, BOOK)
+        fed.feed(client, {"result": None, "id": 1})
+        await turns(3)
+        fed.answer(SYMBOL, {"lastUpdateId": None, "unexpected": "maintenance"})
+        await turns()
+        assert sink.books == []
+        ((fault, _),) = sink.faults
+        assert (fault.streams, fault.reason) == ((BOOK,), "error")
+        assert "holds no book" in fault.detail
+        assert fed.exchange.clients == {}
+
+    with_fed(work)
+
+
 def test_a_snapshot_for_a_connection_that_is_gone_is_no_row() -> None:
     async def work(fed: HandFed, sink: ListSink) -> None:
         client = fed.open(0, BOOK)

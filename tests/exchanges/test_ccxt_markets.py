@@ -29,6 +29,26 @@ def test_d32_instruments_are_told_at_the_start_and_each_day() -> None:
     with_desk("binance", {"trades": ["BTC/USDT"]})(work)
 
 
+def test_an_empty_list_of_markets_is_no_list_and_is_asked_for_anew() -> None:
+    async def work(desk: Desk) -> None:
+        markets, asked = list(desk.markets), []
+
+        async def load(reload: bool = False, _params: object = None) -> object:
+            asked.append(reload)
+            if not reload:  # ccxt keeps its first answer, also this one
+                desk.exchange.markets = {}
+                return {}
+            return desk.exchange.set_markets(markets)
+
+        desk.exchange.load_markets = load
+        await desk.start()
+        assert asked == [False, True]
+        ((fault, _),) = desk.sink.faults
+        assert (fault.reason, fault.detail) == ("disconnect", "no markets: no market at all")
+
+    with_desk("binance", {"trades": ["BTC/USDT"]})(work)
+
+
 def test_a_market_that_left_the_list_does_not_end_the_collector() -> None:
     async def work(desk: Desk) -> None:
         await desk.start()

@@ -169,13 +169,14 @@ def _side(values: Sequence[bytes]) -> "pa.Array":
     """The packed sides of many rows as list<struct<price, size>>."""
     import pyarrow as pa
 
-    sizes = [len(side) for side in values]
-    joined = b"".join(values)
-    if len(joined) % _LEVEL_BYTES or any(size % _LEVEL_BYTES for size in set(sizes)):
+    sizes = list(map(len, values))
+    widths = set(sizes)
+    if any(size % _LEVEL_BYTES for size in widths):
         raise ValueError(f"cannot read a packed side: its bytes are no multiple of {_LEVEL_BYTES}")
-    flat = array("d", joined)
+    flat = array("d", b"".join(values))
     levels = len(flat) // 2
-    offsets = array("i", accumulate((size // _LEVEL_BYTES for size in sizes), initial=0))
+    in_levels = {size: size // _LEVEL_BYTES for size in widths}
+    offsets = array("i", accumulate(map(in_levels.__getitem__, sizes), initial=0))
     children = [
         pa.Array.from_buffers(pa.float64(), levels, [None, pa.py_buffer(part)])
         for part in (flat[0::2], flat[1::2])

@@ -228,6 +228,8 @@ def _peak_bytes() -> int:
 
 def _be_modest() -> None:
     """One thread, low priority, and memory that is given back: this runs beside the live path."""
+    # Arrow loads NumPy where there is one, and that would start a thread per core, each of which spins.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import pyarrow as pa
 
     gc.disable()  # records make no cycles; looking for some costs a tenth of the time

@@ -35,9 +35,13 @@ if TYPE_CHECKING:
 __all__ = ["Piece", "spread"]
 
 Feed = Iterable[tuple[str, list[Any], int]]  # source, records, their bytes
+_Groups = defaultdict[tuple[Any, ...], list[Any]]  # (source, type or channel, exchange, symbol, hour)
 
 _ts_recv, _started_at = attrgetter("ts_recv"), attrgetter("started_at")
+_market = attrgetter("exchange", "symbol")
 _SEPARATE = (Gap, Event)  # grouped by more than type, symbol and capture time
+_SHARED_MIN = 4  # records of a frame
+_GROUP_ROWS = 2048  # of a group: what a cache can hold is turned into columns at two thirds of the cost
 _CHUNK_BYTES = 8 << 20  # of encoded records; as Python objects they are two to three times that
 
 
@@ -226,41 +230,68 @@ def _relieve(parts: dict[Partition, _Part], late: set[Partition], options: Optio
 
 def _chunks(feed: Feed, options: Options) -> Iterator[list[tuple[Partition, list[Any]]]]:
     """Gather some thousand records, grouped by partition and sorted by time."""
-    groups: defaultdict[tuple[Any, ...], list[Any]] = defaultdict(list)
+    groups: _Groups = defaultdict(list)
     rows = size = 0
     for source, records, nbytes in feed:
-        # Most records are of the stream and the hour of the one before: then no key is made (0.2 us).
-        kind: Any = None
-        exchange = symbol = ""
-        begin = end = 0
-        append: Callable[[Any], None] = groups[()].append
-        for record in records:
-            if (
-                type(record) is kind
-                and begin <= record.ts_recv < end
-                and record.symbol == symbol
-                and record.exchange == exchange
-            ):
-                append(record)
-                continue
-            kind, exchange, symbol = type(record), record.exchange, record.symbol
-            at = record.started_at if kind is Gap else record.ts_recv
-            hour = at // HOUR_NS
-            begin, end = hour * HOUR_NS, (hour + 1) * HOUR_NS
-            group = groups[source, record.channel if kind is Event else kind, exchange, symbol, hour]
-            append = group.append
-            append(record)
-            if kind in _SEPARATE:
-                kind = None
-        del groups[()]
+        shared = _shared(records)
+        if shared is not None:
+            groups[source, *shared].extend(records)
+        else:
+            _share_out(source, records, groups)
         rows += len(records)
         size += nbytes
-        if rows >= options.chunk_rows or size >= _CHUNK_BYTES:
+        if groups and (rows >= min(options.chunk_rows, _GROUP_ROWS * len(groups)) or size >= _CHUNK_BYTES):
             yield _sorted(groups)
             groups.clear()
             rows = size = 0
     if groups:
         yield _sorted(groups)
+
+
+def _shared(records: list[Any]) -> tuple[Any, ...] | None:
+    """Return the type, exchange, symbol and hour that all these records have in common.
+
+    None where they differ, or where nothing is gained by asking: a frame of one stream is sorted in at a
+    fifth of the cost of its records one by one.
+    """
+    if len(records) < _SHARED_MIN:
+        return None
+    first, last = records[0], records[-1]
+    kind = type(first)
+    if kind in _SEPARATE or type(last) is not kind or first.symbol != last.symbol:
+        return None
+    if len(set(map(type, records))) > 1 or len(set(map(_market, records))) > 1:
+        return None
+    times = list(map(_ts_recv, records))
+    hour = min(times) // HOUR_NS
+    return (kind, first.exchange, first.symbol, hour) if max(times) // HOUR_NS == hour else None
+
+
+def _share_out(source: str, records: list[Any], groups: _Groups) -> None:
+    """Add each record to its group."""
+    # Most records are of the stream and the hour of the one before: then no key is made (0.2 us).
+    kind: Any = None
+    exchange = symbol = ""
+    begin = end = 0
+    append: Callable[[Any], None] = [].append
+    for record in records:
+        if (
+            type(record) is kind
+            and begin <= record.ts_recv < end
+            and record.symbol == symbol
+            and record.exchange == exchange
+        ):
+            append(record)
+            continue
+        kind, exchange, symbol = type(record), record.exchange, record.symbol
+        at = record.started_at if kind is Gap else record.ts_recv
+        hour = at // HOUR_NS
+        begin, end = hour * HOUR_NS, (hour + 1) * HOUR_NS
+        group = groups[source, record.channel if kind is Event else kind, exchange, symbol, hour]
+        append = group.append
+        append(record)
+        if kind in _SEPARATE:
+            kind = None
 
 
 def _sorted(groups: dict[tuple[Any, ...], list[Any]]) -> list[tuple[Partition, list[Any]]]:

@@ -132,6 +132,9 @@ def test_d33_neither_nan_nor_infinity_is_stored(nothing, others):
 def test_a_torn_side_is_refused():
     with pytest.raises(ValueError, match="cannot read a packed side"):
         batch(HOUR, [book(1), msgspec_replace(book(2), b"1234567")])
+    halves = [msgspec_replace(book(n), bytes(8)) for n in (1, 2)]  # together they would be a level
+    with pytest.raises(ValueError, match="cannot read a packed side"):
+        batch(HOUR, halves)
 
 
 def msgspec_replace(record, bids):

@@ -116,11 +116,13 @@ def cover(
     if not known and (start is None or end is None):
         return None
     first, last = (min(a for a, _ in known), max(b for _, b in known)) if known else (0, 0)
+    to_the_end = end is None
     start = first if start is None else start
     end = max(last, start) if end is None else end
+    limit = max(end, start) + to_the_end  # rows missing right before the last one are asked for as well
     causes = [*gaps, *_within(sessions, gaps, begun), *_between(sessions, gaps)]
-    holes = [hole for hole in _merged(causes) if hole.start < end and hole.end >= start]
-    holes = [part for part in (_clipped(hole, start, end) for hole in holes) if part is not None]
+    clipped = (_clipped(hole, start, end, limit) for hole in _merged(causes))
+    holes = [part for part in clipped if part is not None]
     outside = _outside(first, last, start, end) if known else ([(start, end)] if end > start else [])
     missing = sum(b - a for a, b in outside) + sum(hole.end - hole.start for hole in holes)
     return Coverage(
@@ -192,7 +194,8 @@ def _within(sessions: list[list[Run]], gaps: Sequence[Cause], begun: frozenset[s
     for session in sessions:
         first = session[0]
         if first.first_seq > 1 and first.session not in begun and not _head_told(first, gaps):
-            since = [run.last_at for other in sessions for run in other] + [gap.end for gap in gaps]
+            others = (run for other in sessions if other is not session for run in other)
+            since = [run.last_at for run in others] + [gap.end for gap in gaps]
             since = [at for at in since if at <= first.first_at]
             found.append(
                 _unexplained(max(since, default=first.first_at), first.first_at, first, 0, first.first_seq)
@@ -261,13 +264,19 @@ def _merged(causes: Iterable[Cause]) -> list[Hole]:
     return holes
 
 
-def _clipped(hole: Hole, start: int, end: int) -> Hole | None:
+def _reaches(item: Hole | Cause, start: int, end: int, limit: int) -> bool:
+    """Return whether something reaches into [start, end); what has no length, whether it is before `limit`."""
+    if item.start == item.end:
+        return start <= item.start < limit
+    return item.start < end and item.end > start
+
+
+def _clipped(hole: Hole, start: int, end: int, limit: int) -> Hole | None:
     """Return the part of a hole in [start, end), with the causes that reach into it."""
-    low, high = max(hole.start, start), min(hole.end, end)
-    if low >= high and not (hole.start == hole.end and start <= hole.start < max(end, start + 1)):
+    if not _reaches(hole, start, end, limit):
         return None
-    causes = tuple(cause for cause in hole.causes if cause.start < end and (cause.end > start or low == high))
-    return Hole(low, high, causes or hole.causes)
+    causes = tuple(cause for cause in hole.causes if _reaches(cause, start, end, limit))
+    return Hole(max(hole.start, start), min(hole.end, end), causes or hole.causes)
 
 
 def _outside(first: int, last: int, start: int, end: int) -> list[tuple[int, int]]:

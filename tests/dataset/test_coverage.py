@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daedalus.dataset.coverage import UNEXPLAINED, Cause, Run, cover, join_runs
@@ -197,6 +197,7 @@ def unexplained(rows: list[Row], gaps: list[Cause]) -> list[tuple[int, int]]:
     return found
 
 
+@example(history=([("a", 2, 2)], [Cause(0, 0, "x")]), seed=0, window=None)
 @given(histories(), st.integers(0, 10**6), st.tuples(st.integers(0, 70), st.integers(0, 70)) | st.none())
 def test_coverage_is_what_a_count_of_every_microsecond_says(history, seed, window) -> None:
     rows, gaps = history

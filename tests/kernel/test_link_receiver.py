@@ -43,8 +43,12 @@ def test_a_hole_is_refused_once_and_says_where_to_go_on(address: str) -> None:
         peer.tell(*peer.data(7, 1, 10))
         peer.tell(*peer.data(7, 21, 10))
         peer.tell(*peer.data(7, 31, 10))
-        assert await peer.hear() == Nack(7, 10)
-        assert await peer.hear() == Ack(7, 10)
+        answers = [
+            await peer.hear(),
+            await peer.hear(),
+        ]  # the first group may be on disk before the hole comes
+        assert Nack(7, 10) in answers
+        assert Ack(7, 10) in answers
         peer.tell(*peer.data(7, 11, 10))
         assert await peer.hear() == Ack(7, 20)
         assert disk.numbers == list(range(1, 21))

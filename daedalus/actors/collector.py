@@ -28,7 +28,7 @@ from daedalus.actors.sources import (
     sanitised,
     whole_books,
 )
-from daedalus.actors.spools import identity, others
+from daedalus.actors.spools import adopt, identity, others
 from daedalus.actors.standing import standing
 from daedalus.actors.streamstate import StreamState
 from daedalus.actors.tradefile import TradeFile
@@ -133,6 +133,7 @@ class Collector(Actor):
         shares = sum(SHARES.get(channel, 1) for channel in channels)
         for channel in channels:
             self._welcomed[channel] = asyncio.Event()
+            adopt(settings.runtime, self._exchange, channel, settings.data, data_id)
             self._outlets[channel] = Outlet(
                 channel,
                 exchange=self._exchange,

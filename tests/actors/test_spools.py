@@ -1,11 +1,14 @@
 """A spool belongs to one data set: what another left in the runtime directory is never delivered here."""
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from daedalus.actors import endpoints
-from daedalus.actors.spools import identity, others
+from daedalus.actors.spools import adopt, identity, others
 from daedalus.kernel.spool import Spool
 
 
@@ -24,23 +27,59 @@ def test_a_data_set_keeps_its_id_and_another_has_another(tmp_path: Path) -> None
     assert len(first) == 8
     assert identity(str(tmp_path / "a")) == first
     assert identity(str(tmp_path / "b")) not in ("", first)
-    assert [item.name for item in (tmp_path / "a" / "state").iterdir()] == ["id"]
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert identity(str(tmp_path / "moved")) == first
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 9, b"nonsense", b"12345678 9\n"])
+@pytest.mark.parametrize("damage", [b"", b"\0" * 9, b"nonsense", b"12345678\n", b"12345678 9\n"])
 def test_a_damaged_id_is_replaced(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "state" / "id"
     path.parent.mkdir()
     path.write_bytes(damage)
     made = identity(str(tmp_path))
     assert len(made) == 8
-    assert path.read_text() == f"{made}\n"
+    assert identity(str(tmp_path)) == made
 
 
-def test_where_the_disk_takes_no_id_the_spool_has_no_name_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert identity(str(tmp_path / "file")) == ""
+def test_a_copy_of_a_data_set_is_another_data_set(tmp_path: Path) -> None:
+    first = identity(str(tmp_path / "a"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert identity(str(tmp_path / "b")) not in ("", first)
+    assert identity(str(tmp_path / "a")) == first
+
+
+def test_collectors_that_start_together_agree_on_the_id(tmp_path: Path) -> None:
+    for number in range(20):
+        data = str(tmp_path / str(number))
+        line = threading.Barrier(4)
+
+        def ask(data: str = data, line: threading.Barrier = line) -> str:
+            line.wait()
+            return identity(data)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = {future.result() for future in [pool.submit(ask) for _ in range(4)]}
+        assert found == {identity(data)}
+
+
+def test_a_ring_begun_while_the_disk_took_no_id_gets_its_name_afterwards(tmp_path: Path) -> None:
+    data, runtime = tmp_path / "d", tmp_path / "r"
+    data.mkdir()
+    (data / "state").write_text("in the way")
+    before = identity(str(data))
+    assert len(before) == 8
+    ring(runtime, before, 3)
+    (data / "state").unlink()
+    own = identity(str(data))
+    assert own != before
+    adopt(str(runtime), "binance", "trades", str(data), own)
+    mine = Path(endpoints.spool(str(runtime), "binance", "trades", own))
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+    again = Spool.open(mine, 1 << 16)
+    assert again.next_seq == 4
+    again.close()
     assert identity("") == ""
+    assert identity(str(tmp_path / "file" / "none")) != ""
 
 
 def test_spools_of_other_data_sets_stay_while_they_hold_something(tmp_path: Path) -> None:

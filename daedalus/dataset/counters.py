@@ -5,8 +5,12 @@ is changed under a lock. A journal *claims* its numbers before anything is publi
 when it is gone; asking again after a crash returns the same numbers. Numbers outlive the files: a segment
 that was shipped and removed does not free its number. Old hours are folded into one floor per stream, so
 that the file stays small; a late row in such an hour gets a number above the floor.
+
+An hour more than a day after the present came from a clock that was ahead. It keeps its numbers, and is not
+the newest of its stream: else every later segment would be late until that date.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +22,8 @@ from daedalus.dataset.layout import Layout, Partition, hive_values, segment_path
 __all__ = ["Counters", "claim", "claim_pure", "overtaken", "release"]
 
 _KEEP_HOURS = 24  # before the newest hour of a stream
+_AHEAD_HOURS = 24  # of the present: what is later than that, no honest clock has said
+_HOUR_NS = 3_600_000_000_000
 
 
 class Stream(msgspec.Struct):
@@ -40,6 +46,7 @@ def claim_pure(
     journal: str,
     partitions: Iterable[Partition],
     highest: Callable[[Partition], int],
+    present: int | None = None,
 ) -> dict[Partition, int]:
     """Give every partition of `journal` its number; those claimed before keep theirs.
 
@@ -48,6 +55,7 @@ def claim_pure(
         journal: identity of the journal.
         partitions: what it holds.
         highest: the highest number on disk; guards against a lost counters file.
+        present: hour since 1970 that it is now; None: every hour is believed.
     """
     claims = counters.claims.setdefault(journal, {})
     given = {}
@@ -58,13 +66,16 @@ def claim_pure(
             stream = counters.streams.setdefault(partition.stream, Stream())
             last = max(stream.hours.get(partition.hour, stream.floor), highest(partition))
             number = claims[key] = stream.hours[partition.hour] = last + 1
-            _fold(stream)
+            _fold(stream, present)
         given[partition] = number
     return given
 
 
-def _fold(stream: Stream) -> None:
-    oldest = max(stream.hours) - _KEEP_HOURS
+def _fold(stream: Stream, present: int | None) -> None:
+    newest = max(stream.hours)
+    if present is not None:
+        newest = max((hour for hour in stream.hours if hour <= present + _AHEAD_HOURS), default=newest)
+    oldest = newest - _KEEP_HOURS
     for hour in [hour for hour in stream.hours if hour < oldest]:
         stream.floor = max(stream.floor, stream.hours.pop(hour))
 
@@ -78,13 +89,17 @@ def claim(layout: Layout, journal: str, partitions: Iterable[Partition]) -> dict
     path = _path(layout)
     with locked(path.with_suffix(".lock")):
         counters = _load(path)
-        given = claim_pure(counters, journal, partitions, lambda partition: _highest(layout, partition))
+        given = claim_pure(
+            counters, journal, partitions, lambda partition: _highest(layout, partition), _present()
+        )
         replace(path, msgspec.json.format(msgspec.json.encode(counters), indent=1))
     return given
 
 
 def overtaken(layout: Layout, journal: str, partitions: Iterable[Partition]) -> set[Partition]:
     """Return those of a journal's partitions whose stream had a later hour before this journal.
+
+    Hours more than a day after both the present and the journal's own newest hour do not count.
 
     Args:
         layout: the data set.
@@ -94,11 +109,17 @@ def overtaken(layout: Layout, journal: str, partitions: Iterable[Partition]) -> 
     counters = _load(_path(layout))
     own = counters.claims.get(journal, {})
     late = set()
+    partitions = list(partitions)
+    believed = max([_present(), *(partition.hour for partition in partitions)]) + _AHEAD_HOURS
     for partition in partitions:
         stream = counters.streams.get(partition.stream, Stream())
         # An hour whose first number this journal has was not there before it.
         newest = max(
-            (h for h in stream.hours if own.get(f"{partition.stream}@{h}") not in {1, stream.floor + 1}),
+            (
+                h
+                for h in stream.hours
+                if h <= believed and own.get(f"{partition.stream}@{h}") not in {1, stream.floor + 1}
+            ),
             default=partition.hour,
         )
         if newest > partition.hour:
@@ -117,6 +138,10 @@ def release(layout: Layout, gone: Callable[[str], bool]) -> None:
         if len(kept) < len(counters.claims):
             counters.claims = dict(kept)
             replace(path, msgspec.json.format(msgspec.json.encode(counters), indent=1))
+
+
+def _present() -> int:
+    return time.time_ns() // _HOUR_NS
 
 
 def _path(layout: Layout) -> Path:

@@ -1,13 +1,14 @@
 """Segment numbers: each given once, remembered across crashes, and few on disk."""
 
 import threading
+import time
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daedalus.dataset.counters import Counters, claim, claim_pure, release
+from daedalus.dataset.counters import Counters, claim, claim_pure, overtaken, release
 from daedalus.dataset.layout import Layout, Partition, segment_path
 
 
@@ -73,3 +74,30 @@ def test_writers_at_the_same_time_get_different_numbers(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(found) == list(range(1, 16))
+
+
+def sealed(layout: Layout, journal: str, at: int) -> tuple[int, bool]:
+    """Claim and release the number of one journal's one hour; return it, and whether it is late."""
+    there = Partition("ccxt", "trades", "binance", "BTC-USDT", at)
+    numbers = claim(layout, journal, [there])
+    late = there in overtaken(layout, journal, numbers)
+    release(layout, lambda _: True)
+    return numbers[there], late
+
+
+def test_a_minute_with_the_clock_a_year_ahead_makes_no_later_segment_late(tmp_path):
+    layout = Layout(data=str(tmp_path))
+    now = time.time_ns() // 3_600_000_000_000 - 100  # the past: an hour may turn while this runs
+    assert [sealed(layout, f"a{n}", now + n) for n in range(3)] == [(1, False)] * 3
+    assert not sealed(layout, "ahead", now + 8760)[1]
+    after = [sealed(layout, f"b{n}", now + 3 + n) for n in range(5)]
+    assert not any(late for _, late in after)
+    assert sealed(layout, "c", now + 3)[1], "what is late is still seen to be late"
+    assert not sealed(layout, "d", now + 60)[1]
+
+
+def test_a_journal_of_days_ago_is_late(tmp_path):
+    layout = Layout(data=str(tmp_path))
+    now = time.time_ns() // 3_600_000_000_000 - 1
+    sealed(layout, "a", now)
+    assert sealed(layout, "b", now - 72)[1]

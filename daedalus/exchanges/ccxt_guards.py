@@ -26,6 +26,8 @@ HEARTBEATS = {
 
 _IDS = ("id", "req_id", "reqid", "reqId")
 _DETAIL_MAX = 200
+_BOOKS_MAX = 5_000  # of one connection: more than OKX lets it subscribe to
+_NAME_MAX = 64  # characters of an instrument
 
 
 class BrokenSequenceError(Exception):
@@ -80,6 +82,9 @@ class _Okx(Guard):
             if number is None:
                 continue
             if message.get("action") == "snapshot":
+                if key not in self._last and (len(self._last) >= _BOOKS_MAX or len(key[1]) > _NAME_MAX):
+                    detail = f"{key[1]} {key[0]}: nobody asked for book {len(self._last) + 1} of a connection"
+                    raise BrokenSequenceError("error", detail[:_DETAIL_MAX])
                 self._last[key] = number
                 continue
             last = self._last.get(key)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daedalus.exchanges.adapter import Stream
+from daedalus.exchanges.ccxt_guards import BrokenSequenceError, guard_of
 from tests.exchanges.ccxt_kit import (
     Desk,
     binance_trade,
@@ -231,6 +232,23 @@ def test_okx_sequence_is_checked_before_ccxt_changes_the_live_book() -> None:
         assert len(desk.sink.books) == 2
 
     with_desk("okx", {"orderbook": ["BTC/USDT"]})(work)
+
+
+def test_okx_books_that_nobody_asked_for_do_not_fill_the_memory() -> None:
+    guard = guard_of("okx")
+
+    def opens(name: str) -> None:
+        data = [{"seqId": 1, "prevSeqId": -1}]
+        guard.check({"arg": {"channel": "books", "instId": name}, "action": "snapshot", "data": data})
+
+    for number in range(5_000):
+        opens(f"X{number}")
+    opens("X7")
+    with pytest.raises(BrokenSequenceError, match="X5000 books: nobody asked for book 5001"):
+        opens("X5000")
+    guard = guard_of("okx")
+    with pytest.raises(BrokenSequenceError, match="nobody asked"):
+        opens("X" * 65)
 
 
 def test_0_2_a_stored_book_does_not_change_under_later_messages() -> None:

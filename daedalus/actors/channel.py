@@ -113,11 +113,14 @@ class Outlet:
         return gaps
 
     def has_room(self) -> bool:
-        """Return whether the next row may be stored: the policy, with some inertia."""
+        """Return whether the next row may be stored: the policy, with some inertia.
+
+        Never before a gap row that is owed: `settle` first.
+        """
         if self.held:
             return False
         if self.shedding:
-            self.shedding = self.spool.fill > self._room_at
+            self.shedding = bool(self.owed) or self.spool.fill > self._room_at
         else:
             self._looks += 1
             if self._looks % _LOOK_EVERY == 0:
@@ -126,16 +129,21 @@ class Outlet:
 
     def store(self, data: bytes, symbol: str, mark: Mark) -> bool:
         """Spool and send one encoded row. False: no room; from now on the channel sheds."""
-        if self.link.append(data, symbol, mark):
+        if not self.owed and self.link.append(data, symbol, mark):
             return True
         self.shedding = True
         return False
 
     def store_gap(self, gap: Gap, mark: Mark) -> bytes | None:
-        """Spool a gap row; without room it is owed. Returns its bytes if it was stored."""
+        """Spool a gap row; without room it is owed. Returns its bytes if it was stored.
+
+        While one is owed nothing is stored before it: a row behind it would say to the next process that the
+        stretch is told, and a gap row that exists only here dies with this one.
+        """
         data = encode(gap)
-        if self.link.append(data, gap.symbol, mark):
+        if not self.owed and self.link.append(data, gap.symbol, mark):
             return data
+        self.shedding = True
         if len(self.owed) >= _OWED_MAX:
             self.owed.popleft()
             self.owed_dropped += 1

@@ -149,9 +149,7 @@ class Intake:
                 missing = ids.hole_before(fact)
             if not ids.is_new(fact):
                 return
-        if outlet.owed:
-            self._settle(outlet)
-        if not outlet.has_room():
+        if not self._has_room(outlet):
             session.shed_row(state)
             return
         if self._chains and session.unusable(state, fact):
@@ -198,7 +196,7 @@ class Intake:
             at = session.tick(fact.symbol, now.ts_recv)
             stamp = Stamp(session.exchange, state.symbol, session.session_id, session.clock_ok, at, 0, 0)
             data = encode(make_instrument(fact, now, stamp))
-            if outlet.has_room() and outlet.store(data, state.symbol, mark):
+            if self._has_room(outlet) and outlet.store(data, state.symbol, mark):
                 self._told[fact.symbol] = (day, fact)
 
     def frame(self, now: Now, connection: int, payload: bytes | memoryview, *, text: bool) -> None:
@@ -208,7 +206,7 @@ class Intake:
         if state is None:
             return
         outlet = self.outlets[FRAMES]
-        if not outlet.has_room():
+        if not self._has_room(outlet):
             session.shed_row(state)
             return
         if state.last_at is None or state.hole is not None:
@@ -242,7 +240,10 @@ class Intake:
         if mark is None:
             stored = self.session.named[gap.symbol, gap.channel].stored_seq
             mark = Mark(gap.ended_at, stored or 0, gap.session_id)
-        data = self.outlets[gap.channel].store_gap(gap, mark)
+        outlet = self.outlets[gap.channel]
+        if outlet.owed:
+            self._settle(outlet)
+        data = outlet.store_gap(gap, mark)
         if data is not None:
             self._publish_gap(gap, data)
         self._logged += 1
@@ -261,6 +262,12 @@ class Intake:
     def settle(self) -> int:
         """Store gap rows that are owed, as far as there is room; return how many."""
         return sum(self._settle(outlet) for outlet in self.outlets.values())
+
+    def _has_room(self, outlet: Outlet) -> bool:
+        """Whether the next row may be stored; the gap rows that are owed go before it."""
+        if outlet.owed:
+            self._settle(outlet)
+        return outlet.has_room()
 
     def _settle(self, outlet: Outlet) -> int:
         settled = outlet.settle()
@@ -295,7 +302,7 @@ class Intake:
             if state.needs_snapshot
             and (state.shed_since is not None or _our_doing(state))
             and now.mono_ns - state.snapshot_asked_at >= _SNAPSHOT_EVERY_NS
-            and self.outlets[state.channel].has_room()
+            and self._has_room(self.outlets[state.channel])
         }
         if not due:
             return

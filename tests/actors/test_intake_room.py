@@ -4,7 +4,8 @@ from itertools import pairwise
 from typing import Any
 
 from daedalus.actors.intake import ALL_FRAMES
-from daedalus.exchanges.adapter import Control, InstrumentFact, Stream
+from daedalus.actors.streamstate import Hole
+from daedalus.exchanges.adapter import Control, InstrumentFact, Now, Stream
 from daedalus.kernel.journal import Mark
 from daedalus.records import Flag, Frame, Instrument, decode
 from tests.actors.makings import BTC, START, book, depth, make_bench, trade
@@ -12,6 +13,12 @@ from tests.actors.makings import BTC, START, book, depth, make_bench, trade
 __all__ = ["make_bench"]
 
 BOOK, TRADES, DEPTH = (Stream(BTC, channel) for channel in ("orderbook", "trades", "depth"))
+
+
+def at(bench: Any) -> Now:
+    """Return the capture time, a little later."""
+    bench.clock.advance(0.001)
+    return bench.intake.capture()
 
 
 # --- no room ----------------------------------------------------------------------------------------------
@@ -117,6 +124,52 @@ def test_a_gap_row_that_is_owed_is_paid_before_the_next_row(make_bench: Any) -> 
     bench.take(trade(1))
     *_, gap, row = bench.outlets["trades"].spool.read(number + 1, 10)
     assert [type(decode(one)).__name__ for one in (gap, row)] == ["Gap", "Trade"]
+
+
+def test_no_row_overtakes_a_gap_row_that_is_owed(make_bench: Any) -> None:
+    bench = make_bench(TRADES, spool_bytes=1 << 14)
+    outlet = bench.outlets["trades"]
+    bench.take(trade(1))
+    while outlet.store(b"\x90", "BTC-USD", Mark(START, 1, "s")):
+        pass
+    outlet.shedding = False
+    filled = outlet.spool.next_seq
+    bench.lose(TRADES)
+    bench.take(Control("subscribed", (TRADES,)))
+    bench.take(after_s=6)
+    bench.intake.look()
+    assert (len(outlet.owed), outlet.shedding) == (1, True)
+    outlet.spool.acknowledge(filled // 20)
+    assert 0.9 < outlet.spool.fill < 0.96, "room for a row, none to speak of for what is owed"
+    bench.take(trade(2))
+    bench.lose(TRADES)
+    bench.take(trade(3))
+    assert (outlet.spool.next_seq, len(outlet.owed)) == (filled, 1), "a crash now loses no stretch"
+    outlet.spool.acknowledge(filled // 2)
+    bench.take(trade(4))
+    assert not outlet.owed
+    *_, first, second, row = (decode(one) for one in outlet.spool.read(filled, 10))
+    assert (first.reason, second.reason, row.trade_id) == ("disconnect", "overflow", "4")
+    assert (second.first_seq, second.last_seq, row.seq) == (1, 4, 4)
+
+
+def test_no_raw_message_overtakes_a_gap_row_that_is_owed(make_bench: Any) -> None:
+    bench = make_bench(TRADES, ALL_FRAMES, spool_bytes=1 << 14)
+    outlet = bench.outlets["frames"]
+    bench.intake.frame(bench.intake.capture(), 1, b"x", text=True)
+    while outlet.store(b"\x90", "all", Mark(START, 1, "s")):
+        pass
+    outlet.shedding = False
+    filled = outlet.spool.next_seq
+    state = bench.session.streams[ALL_FRAMES]
+    bench.intake.store_gap(bench.session._gap(state, Hole("disconnect", START, 1, ""), START, 2, at(bench)))
+    outlet.spool.acknowledge(filled // 20)
+    bench.intake.frame(at(bench), 1, b"y", text=True)
+    assert (outlet.spool.next_seq, state.shed) == (filled, 1)
+    bench.acknowledge()
+    bench.intake.frame(at(bench), 1, b"z", text=True)
+    kinds = [type(decode(one)).__name__ for one in outlet.spool.read(filled, 10)]
+    assert kinds == ["Gap", "Gap", "Frame"]
 
 
 # --- raw messages and markets -----------------------------------------------------------------------------

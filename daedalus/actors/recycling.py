@@ -6,6 +6,7 @@ which bursts do not move, and it must be there in both halves of the time looked
 fills, is in one.
 """
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,11 +85,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return (found[middle] + found[~middle]) / 2 if found else 0.0
 
 
-def anonymous_bytes(statm: Path = Path("/proc/self/statm"), page: int = 4096) -> int:
+def anonymous_bytes(statm: Path = Path("/proc/self/statm")) -> int:
     """Return this process's memory that is its own: resident without files and shared maps.
 
     Raises:
         OSError: /proc is not there.
     """
     _, resident, shared = statm.read_text().split()[:3]
-    return (int(resident) - int(shared)) * page
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

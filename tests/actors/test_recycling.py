@@ -68,7 +68,14 @@ def test_the_slope_is_the_median_of_all_slopes() -> None:
     assert slope([]) == 0.0
 
 
-def test_this_process_has_memory_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [4096, 16384, 65536])
+def test_memory_is_counted_in_pages_as_large_as_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": page}.__getitem__)
     (tmp_path / "statm").write_text("100 50 20 1 0 30 0\n")
-    assert anonymous_bytes(tmp_path / "statm") == 30 * 4096
+    assert anonymous_bytes(tmp_path / "statm") == 30 * page
+
+
+def test_this_process_has_memory_of_its_own() -> None:
     assert MIB < anonymous_bytes() < 4096 * MIB

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
+from daedalus.exchanges.redact import USER_INFO
+
 __all__ = ["Redactor"]
 
 _HIDDEN = "***"
@@ -20,7 +22,6 @@ _NAMED = re.compile(rf"(?i)(?<![a-z0-9])({_WORDS})(['\"]?\s*[=:]\s*['\"]?)(?:bea
 _BEARER = re.compile(r"(?i)\bbearer\s+[a-z0-9._~+/=-]+")
 _JWT = re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?")
 _PEM = re.compile(r"-----BEGIN[^-]*-----.*?(?:-----END[^-]*-----|\Z)", re.DOTALL)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class Redactor:
@@ -46,7 +47,7 @@ class Redactor:
         text = _NAMED.sub(rf"\1\2{_HIDDEN}", text)
         text = _BEARER.sub(_HIDDEN, text)
         text = _JWT.sub(_HIDDEN, text)
-        return _USER_INFO.sub(f"{_HIDDEN}@", text)
+        return USER_INFO.sub(f"{_HIDDEN}@", text)
 
     def error(self, error: BaseException, length: int = 300) -> str:
         """Return what an exception says: class and text, at most `length` characters."""

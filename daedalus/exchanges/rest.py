@@ -21,6 +21,7 @@ import msgspec
 from daedalus.exchanges.adapter import Ask
 from daedalus.exchanges.backoff import full_jitter
 from daedalus.exchanges.bucket import Bucket
+from daedalus.exchanges.redact import redacted
 from daedalus.exchanges.transport import proxy_of
 from daedalus.kernel.telemetry import get_logger
 
@@ -124,7 +125,7 @@ class Rest:
                 while len(body) <= _BODY_BYTES_MAX and (more := await response.content.read(1 << 20)):
                     body += more
         except (ClientError, OSError, TimeoutError) as error:
-            return None, f"{type(error).__name__}: {error}", 0.0
+            return None, redacted(f"{type(error).__name__}: {error}"), 0.0
         if len(body) > _BODY_BYTES_MAX:
             return None, f"answer above {_BODY_BYTES_MAX} bytes", 0.0
         return Answer(status, body), "", 0.0

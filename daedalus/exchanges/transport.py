@@ -13,6 +13,8 @@ import os
 from importlib.util import find_spec
 from typing import Protocol
 
+from daedalus.exchanges.redact import PROXIES, redacted
+
 __all__ = [
     "FRAME_BYTES_MAX",
     "BrokenProtocolError",
@@ -25,7 +27,6 @@ __all__ = [
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # a level2 snapshot of a deep book is several MB
 _CHOICES = ("picows", "aiohttp")
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 class RefusedError(Exception):
@@ -35,17 +36,21 @@ class RefusedError(Exception):
         """Say why.
 
         Args:
-            detail: for people.
+            detail: for people; secrets of addresses are taken out.
             status: of the HTTP answer, if there was one.
             retry_after: its Retry-After header, as it was sent.
         """
-        super().__init__(detail)
+        super().__init__(redacted(detail))
         self.status = status
         self.retry_after = retry_after
 
 
 class BrokenProtocolError(Exception):
     """The exchange sent what no websocket may send: a bad frame, or one that is too large."""
+
+    def __init__(self, detail: str) -> None:
+        """Say why; secrets of addresses are taken out."""
+        super().__init__(redacted(detail))
 
 
 class Peer(Protocol):
@@ -128,7 +133,7 @@ def library() -> str:
 
 def proxy_of(url: str) -> str | None:
     """Return the proxy that the environment names for a URL (http_proxy, https_proxy, no_proxy)."""
-    if not any(os.environ.get(name) for name in _PROXIES):
+    if not any(os.environ.get(name) for name in PROXIES):
         return None
     from urllib.parse import urlsplit
     from urllib.request import getproxies_environment, proxy_bypass

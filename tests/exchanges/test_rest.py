@@ -14,7 +14,7 @@ from daedalus.exchanges.adapter import Ask
 from daedalus.exchanges.bucket import Bucket
 from daedalus.exchanges.rest import Answer, Rest, retry_after_s
 from tests.exchanges.shellkit import Exchange
-from tests.loops import until
+from tests.loops import drive, until
 
 
 def ask(path: str = "/x", weight: float = 1.0, delay_s: float = 0.0) -> Ask:
@@ -172,6 +172,34 @@ def test_a_log_line_has_no_query_in_it(capsys: pytest.CaptureFixture[str]) -> No
     out = "".join(capsys.readouterr())
     assert "request_failed" in out
     assert "secret" not in out
+
+
+@pytest.mark.parametrize("password", ["s3cretpw", "s3@cretpw", "s3/cretpw"])
+def test_a_proxys_password_is_in_no_log_line(
+    password: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def work() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("https_proxy", f"http://joe:{password}@127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", "")
+            rest = Rest("https://exchange.example", Bucket(10, 1.0), base_s=0.001, cap_s=0.002)
+            task = asyncio.ensure_future(rest.get(ask()))
+            await until(lambda: rest.retries > 0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await rest.close()
+
+    drive(work)
+    out = "".join(capsys.readouterr())
+    assert "request_failed" in out
+    assert "cretpw" not in out
 
 
 @pytest.mark.parametrize(

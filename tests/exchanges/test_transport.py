@@ -10,7 +10,14 @@ import pytest
 from daedalus.exchanges import transport as module
 from daedalus.exchanges import transport_picows
 from daedalus.exchanges.shared import shown
-from daedalus.exchanges.transport import RefusedError, Transport, connect, library, proxy_of
+from daedalus.exchanges.transport import (
+    BrokenProtocolError,
+    RefusedError,
+    Transport,
+    connect,
+    library,
+    proxy_of,
+)
 from tests.exchanges.shellkit import Exchange
 from tests.loops import drive, until
 
@@ -198,6 +205,30 @@ def test_a_websocket_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> No
 
     drive(work)
     assert asked[0].startswith(b"CONNECT exchange.example:443 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("password", ["s3cretpw", "s3@cretpw", "s3/cretpw"])
+def test_a_proxys_password_is_in_no_refusal(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            monkeypatch.setenv("https_proxy", f"http://joe:{password}@127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", "")
+            with pytest.raises((RefusedError, ValueError)) as refused:
+                await connect("wss://exchange.example/ws", Ear(), 5)
+            assert "cretpw" not in str(refused.value)
+
+    drive(work)
+
+
+def test_a_broken_protocol_is_told_without_the_secrets_of_an_address() -> None:
+    assert str(BrokenProtocolError("of wss://me:secret@x/y@z")) == "of wss://***@x/y@z"
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:

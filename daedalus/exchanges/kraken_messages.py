@@ -40,6 +40,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOP = 10  # levels of the checksum
 _EXPONENT_MAX = 40
+_TEXT_MAX = 64  # bytes: theirs have about 20
 _pair = Packed("<2d")
 
 
@@ -161,15 +162,24 @@ def _digits(text: bytes) -> bytes:
     >>> _digits(b"0.05000"), _digits(b"45285.2"), _digits(b"1.5e-4")
     (b'5000', b'452852', b'15')
     """
-    if b"e" in text or b"E" in text:
-        number = Decimal(text.decode())
-        if abs(number.adjusted()) > _EXPONENT_MAX:
-            raise ValueError(f"{text!r} is not a price or quantity")
-        text = format(number, "f").encode()
-    digits = text.replace(b".", b"", 1)
+    digits = text
+    if len(text) > _TEXT_MAX:
+        digits = b""
+    elif b"e" in text or b"E" in text:
+        digits = _spelled_out(text)
+    digits = digits.replace(b".", b"", 1)
     if not digits.isdigit():
-        raise ValueError(f"{text!r} is not a price or quantity")
+        raise ValueError(f"{text[:40]!r} is not a price or quantity")
     return digits.lstrip(b"0")
+
+
+def _spelled_out(text: bytes) -> bytes:
+    """Return a number without its exponent; empty if it is none, or none of this world."""
+    try:
+        number = Decimal(text.decode())
+    except ArithmeticError:  # decimal's own errors are no ValueErrors
+        return b""
+    return b"" if abs(number.adjusted()) > _EXPONENT_MAX else format(number, "f").encode()
 
 
 class Texts:
@@ -195,8 +205,8 @@ class Texts:
         texts, packed = self._sides[side], bytearray()
         for level in levels:
             price_text, qty_text = bytes(level.price), bytes(level.qty)
-            price, qty = float(price_text), float(qty_text)
             text = _digits(price_text) + _digits(qty_text)
+            price, qty = float(price_text), float(qty_text)
             if qty:
                 texts[price] = text
             else:

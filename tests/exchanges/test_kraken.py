@@ -184,6 +184,25 @@ def test_trailing_zeros_count_in_the_checksum() -> None:
     assert isinstance(fact, BookFact)
 
 
+HUGE = ("1e99999999999999999999", "1E-99999999999999999999", "1e400", "0e999999999", "9" * 400, "-1e5")
+
+
+@pytest.mark.parametrize("number", HUGE)
+@pytest.mark.parametrize("where", ["price", "qty"])
+def test_no_number_of_a_level_raises_however_large_and_it_harms_no_other(number: str, where: str) -> None:
+    adapter = opened({"orderbook": ["BTC/USD", "ETH/USD"]})
+    adapter.feed(snapshot("ETH/USD"))
+    level = {"price": "1", "qty": "1", where: number}
+    row = f'{{"price":{level["price"]},"qty":{level["qty"]}}}'
+    book = f'{{"symbol":"BTC/USD","bids":[{row}],"asks":[],"checksum":1}}'
+    raw = f'{{"channel":"book","type":"snapshot","data":[{book}]}}'
+    fault, *_ = adapter.feed(raw.encode())
+    assert isinstance(fault, Fault)
+    assert (fault.local, fault.streams) == (True, (Stream("BTC/USD", "orderbook"),))
+    assert len(fault.detail) < 120
+    assert isinstance(adapter.feed(snapshot("ETH/USD"))[0], BookFact)
+
+
 def test_a_book_that_fails_again_and_again_is_asked_for_ever_more_rarely() -> None:
     adapter = opened()
     bad = frame("snapshot", "BTC/USD", BIDS, ASKS, 1)

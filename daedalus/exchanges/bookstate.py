@@ -16,6 +16,7 @@ _CROSSED_MAX = 200  # updates in a row: a book that stays crossed is damaged
 _HEALTHY = 100  # good updates after which an old fault no longer counts
 _LEVEL = 16  # bytes
 _DELAY_MAX_S = 300.0
+_DOUBLINGS_MAX = 10  # beyond the longest delay, and far from where a float overflows
 
 
 class BookState:
@@ -79,7 +80,8 @@ class BookState:
         self.reset()
         self._faults += 1
         self._good = 0
-        return 0.0 if self._faults == 1 else min(2.0 ** (self._faults - 1), _DELAY_MAX_S)
+        doublings = min(self._faults - 1, _DOUBLINGS_MAX)
+        return min(2.0**doublings, _DELAY_MAX_S) if doublings else 0.0
 
     @property
     def stuck(self) -> bool:

@@ -11,6 +11,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import structs
+
 from daedalus.actors.channel import Outlet, Seam
 from daedalus.actors.replay import ReplayIndex
 from daedalus.actors.rows import Stamp, make_instrument
@@ -228,6 +230,8 @@ class Intake:
             if since is not None:
                 self.left.update(dict.fromkeys(fault.streams, since))
             return
+        if not fault.local and ALL_FRAMES in self.session.streams:  # a connection ended: so did its messages
+            fault = structs.replace(fault, streams=(*fault.streams, ALL_FRAMES))
         for gap in self.session.lost(fault, since, self.capture()):
             self.store_gap(gap, self.session.mark(gap))
 

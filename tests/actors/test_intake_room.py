@@ -5,7 +5,7 @@ from typing import Any
 
 from daedalus.actors.intake import ALL_FRAMES
 from daedalus.actors.streamstate import Hole
-from daedalus.exchanges.adapter import Control, InstrumentFact, Now, Stream
+from daedalus.exchanges.adapter import Control, Fault, InstrumentFact, Now, Stream
 from daedalus.kernel.journal import Mark
 from daedalus.records import Flag, Frame, Instrument, decode
 from tests.actors.makings import BTC, START, book, depth, make_bench, trade
@@ -206,6 +206,28 @@ def test_raw_messages_are_shed_first_and_say_so(make_bench: Any) -> None:
     bench.intake.frame(bench.intake.capture(), 1, b"x", text=True)
     (gap,) = bench.gaps("frames")
     assert (gap.reason, gap.symbol, gap.lost_estimate) == ("overflow", "all", state.shed)
+
+
+def test_raw_messages_have_a_gap_row_for_every_connection_that_ends_and_none_for_a_local_fault(
+    make_bench: Any,
+) -> None:
+    bench = make_bench(TRADES, ALL_FRAMES)
+    bench.intake.frame(at(bench), 1, b"x", text=True)
+    last = bench.rows("frames")[-1]
+    bench.intake.lost(Fault((TRADES,), "checksum", "resynchronised", local=True), None)
+    bench.intake.frame(at(bench), 1, b"y", text=True)
+    assert bench.gaps("frames") == []
+    bench.lose(TRADES, after_s=30)
+    bench.lose(TRADES, reason="stale")
+    back = at(bench)
+    bench.intake.frame(back, 2, b"z", text=True)
+    bench.intake.frame(at(bench), 2, b"z", text=True)
+    (gap,) = bench.gaps("frames")
+    assert (gap.symbol, gap.reason, gap.detail, gap.first_seq, gap.last_seq) == (
+        "all", "disconnect", "gone", 2, 3,
+    )  # fmt: skip
+    assert last.ts_recv < gap.started_at < gap.ended_at == back.ts_recv
+    assert gap.ended_at - gap.started_at > 30 * 10**9
 
 
 def test_without_raw_capture_a_raw_message_is_nothing(make_bench: Any) -> None:

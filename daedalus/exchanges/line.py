@@ -30,18 +30,13 @@ from daedalus.exchanges.adapter import (
 )
 from daedalus.exchanges.bucket import Bucket
 from daedalus.exchanges.errands import Errands
+from daedalus.exchanges.fragments import Fragments, TooLargeError
 from daedalus.exchanges.freshness import Freshness, Silence, Watches
 from daedalus.exchanges.outbox import Outbox
 from daedalus.exchanges.overlap import Outlet
 from daedalus.exchanges.rest import retry_after_s
 from daedalus.exchanges.shared import Shared, shown
-from daedalus.exchanges.transport import (
-    FRAME_BYTES_MAX,
-    BrokenProtocolError,
-    RefusedError,
-    Transport,
-    connect,
-)
+from daedalus.exchanges.transport import BrokenProtocolError, RefusedError, Transport, connect
 from daedalus.exchanges.vigil import Vigil
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
@@ -102,8 +97,7 @@ class Line:
         self._closing = False
         self._failure: BaseException | None = None
         self._told: set[Stream] = set()  # streams whose loss was told before the end
-        self._parts: list[bytes] = []
-        self._parts_text = True
+        self._fragments = Fragments()
         self._outbox = Outbox(Bucket.own(shared.sends))
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting: dict[Stream, int] = {}  # streams whose requests are open
@@ -235,11 +229,15 @@ class Line:
         """Feed one frame; a message in several frames is put together first."""
         if self.fault is not None or self._closing:
             return
-        if not final or self._parts:
-            whole = self._assembled(payload, final=final, text=text)
+        if not final or self._fragments:
+            try:
+                whole = self._fragments.add(payload, final=final, text=text)
+            except TooLargeError as error:
+                self.drop(Fault(self.adapter.streams, "error", str(error)))
+                return
             if whole is None:
                 return
-            payload, text = whole, self._parts_text
+            payload, text = whole, self._fragments.text
         now = self.capture()
         if self._frames:
             self._sink.frame(now, self._number, payload, text=text)
@@ -266,20 +264,6 @@ class Line:
             self._take(now, items)  # type: ignore[arg-type]
             return True
         return self._progress is None  # a message that says nothing may be the last that was waited for
-
-    def _assembled(self, payload: bytes | memoryview, *, final: bool, text: bool) -> bytes | None:
-        parts = self._parts
-        if not parts:
-            self._parts_text = text
-        parts.append(bytes(payload))
-        if sum(map(len, parts)) > FRAME_BYTES_MAX:
-            self.drop(Fault(self.adapter.streams, "error", f"message above {FRAME_BYTES_MAX} bytes"))
-            return None
-        if not final:
-            return None
-        whole = b"".join(parts)
-        parts.clear()
-        return whole
 
     def _sorted(self, now: Now, items: Sequence[Item], errand: Errand, pages: int = 0) -> bool:
         """Do what each item asks for, in order; return whether the connection lives on."""

@@ -195,13 +195,40 @@ def test_a_message_in_several_frames_is_one_message() -> None:
 
 
 def test_fragments_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daedalus.exchanges.line.FRAME_BYTES_MAX", 100)
+    monkeypatch.setattr("daedalus.exchanges.fragments.FRAME_BYTES_MAX", 100)
 
     async def work(rig: Rig) -> None:
         for _ in range(3):
             rig.connection._line.received(b" " * 40, final=False, text=True)
         assert rig.connection._line.fault is not None
         assert rig.connection._line.fault.detail == "message above 100 bytes"
+
+    play(Exchange(), work, start=False)
+
+
+def test_the_bytes_of_one_message_do_not_count_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daedalus.exchanges.fragments.FRAME_BYTES_MAX", 100)
+
+    async def work(rig: Rig) -> None:
+        for number in range(5):
+            raw = json.dumps([["trade", BTC, str(number)]]).encode().ljust(60)
+            rig.connection._line.received(raw[:50], final=False, text=True)
+            rig.connection._line.received(raw[50:], final=True, text=False)
+        assert rig.sink.ids == ["0", "1", "2", "3", "4"]
+
+    play(Exchange(), work, start=False)
+
+
+def test_fragments_without_a_byte_are_bounded_too() -> None:
+    async def work(rig: Rig) -> None:
+        line = rig.connection._line
+        heard = 0
+        while line.fault is None and heard < 20_000:
+            heard += 1
+            line.received(b"", final=False, text=True)
+        assert heard == 10_001
+        assert line.fault is not None
+        assert (line.fault.reason, line.fault.detail) == ("error", "message above 10000 frames")
 
     play(Exchange(), work, start=False)
 

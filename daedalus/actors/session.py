@@ -8,6 +8,7 @@ message before it and closed by the first good one after it, and then it is a Ga
     first process of its kind: no hole        nothing was ever stored: nothing is missing
     marks of an earlier process ──▶ [hole]    restart
     shed ──▶ [hole, rows are numbered and counted] ──stored──▶ Gap   overflow
+                                              (with a fault inside, nobody can count what is lost)
     ended ──▶ Gap                             what the exchange sent after the last message that was read
 
 Where trade ids count up by one, the gap row of trades waits (CLOSING_NS at most) for the first of them: it
@@ -99,7 +100,9 @@ class Session:
             if state.stored_seq is None:
                 state.stored_seq = mark.seq or None
             if state.first_at is None:
-                state.hole = hole._replace(lost=state.hole.lost if state.hole is not None else None)
+                if state.shed_since is not None and state.hole is not None:
+                    hole = hole._replace(detail=state.hole.detail, mixed=True)
+                state.hole = hole
             else:  # told late: what came since the first good message was observed, up to a hole of its own
                 gaps.append(self._gap(state, hole, state.first_at, 1, now))
         if channel == "trades":
@@ -121,6 +124,8 @@ class Session:
             if state.hole is None:
                 began = self._last_good(state, since, now)
                 state.hole = Hole(fault.reason, began, state.stored_seq, fault.detail)
+            elif state.hole.reason == "overflow":
+                state.hole = state.hole.mixed_with(f"{fault.reason}: {fault.detail}")
         return gaps
 
     def _last_good(self, state: StreamState, since: int | None, now: Now) -> int:
@@ -149,7 +154,7 @@ class Session:
         if hole is None:
             return None
         state.after_gap = True
-        if key.channel == "trades" and hole.lost is None:
+        if key.channel == "trades" and hole.lost is None and not hole.mixed:
             if not first and self.trades.of[key.symbol].contiguous:
                 state.closing = (hole, now.ts_recv)
                 return None
@@ -266,6 +271,8 @@ class Session:
                 state.hole = Hole("overflow", began, state.stored_seq, self.shed_because, 0)
             elif state.closing is not None:  # its first row finds no room: it has not ended
                 (state.hole, _), state.closing = state.closing, None
+            if state.hole is not None and state.hole.reason != "overflow":
+                state.hole = state.hole._replace(mixed=True)
         state.shed += 1
 
     def room(self, key: Stream, now: Now, missing: int | None = None) -> Gap | None:

@@ -12,6 +12,7 @@ __all__ = ["Hole", "StreamState"]
 
 _LAGS = 256  # rows over which the lag is told
 _NS = 1e9
+_DETAIL_CHARS = 400  # of a gap row, beyond which nothing is added
 
 
 class Hole(NamedTuple):
@@ -22,6 +23,17 @@ class Hole(NamedTuple):
     first_seq: int | None
     detail: str | None
     lost: int | None = None  # rows known to be lost
+    mixed: bool = False  # a fault and rows that were shed: nobody can tell how many are missing
+
+    def also(self, said: str) -> "Hole":
+        """Return it with a further detail, unless there are many already."""
+        if self.detail is not None and len(self.detail) >= _DETAIL_CHARS:
+            return self
+        return self._replace(detail=f"{self.detail}; {said}" if self.detail else said)
+
+    def mixed_with(self, said: str) -> "Hole":
+        """Return an overflow with a fault inside; only the first is told."""
+        return self if self.mixed else self.also(said)._replace(lost=None, mixed=True)
 
 
 class StreamState:

@@ -56,12 +56,34 @@ def test_a_fault_and_an_acknowledgement_during_an_overflow_move_neither_end_of_i
     bench.take(trade(sent + 1))
     (gap,) = bench.gaps()
     stored = bench.rows()[-2]
-    assert (gap.reason, gap.started_at, gap.first_seq, gap.lost_estimate) == (
-        "overflow",
-        stored.ts_recv,
-        stored.seq,
-        6,
-    )
+    assert (gap.reason, gap.started_at, gap.first_seq) == ("overflow", stored.ts_recv, stored.seq)
+
+
+def test_an_overflow_with_a_fault_inside_estimates_no_loss_and_names_the_fault(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    bench.take(trade(1))
+    bench.outlets["trades"].held = True
+    bench.take(trade(2))
+    bench.lose(TRADES, after_s=90)
+    bench.lose(TRADES, reason="stale")
+    bench.take(trade(900))
+    bench.outlets["trades"].held = False
+    bench.take(trade(901))
+    (gap,) = bench.gaps()
+    assert (gap.reason, gap.lost_estimate, gap.detail) == ("overflow", None, "disconnect: gone")
+    assert (gap.first_seq, gap.last_seq) == (1, 4)
+
+
+def test_a_fault_with_an_overflow_inside_estimates_no_loss(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    bench.take(trade(1), trade(2), trade(3))
+    bench.lose(TRADES)
+    bench.outlets["trades"].held = True
+    bench.take(trade(10))
+    bench.outlets["trades"].held = False
+    bench.take(trade(12))
+    (gap,) = bench.gaps()
+    assert (gap.reason, gap.lost_estimate, gap.detail) == ("disconnect", None, "gone")
 
 
 def test_a_depth_chain_that_lost_a_change_begins_anew_with_a_snapshot(make_bench: Any) -> None:

@@ -220,6 +220,16 @@ def test_what_is_shed_before_the_first_row_outlives_a_clock_step() -> None:
     assert (gap.started_at, gap.ended_at, gap.last_seq, row.seq) == (T, T + 9000, 2, 2)
 
 
+def test_a_restart_in_which_rows_were_shed_estimates_no_loss() -> None:
+    made = session(known=False)
+    made.shed_because = "disk 1.9 % free"
+    made.shed_row(made.streams[TRADES])
+    made.restarted("trades", {"BTC-USD": Mark(T - 9000, 77, "s0")}, at(5))
+    gap, _ = store(made, TRADES, 9)
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.lost_estimate, gap.detail) == ("restart", None, "disk 1.9 % free")
+
+
 def test_gaps_that_are_open_at_shutdown_end_there() -> None:
     made = session()
     store(made, TRADES, 1)

@@ -322,7 +322,7 @@ class Intake:
         if abs(drift_ns) <= CLOCK_STEP_NS:
             return False
         self._clock = CaptureClock(self._system)
-        for gap in self.session.stepped(_session_id(self._system), self.capture()):
+        for gap in self.session.stepped(_session_id(self._system), self.capture(), drift_ns):
             self.store_gap(gap, self.session.mark(gap))
         get_logger().warning(
             "clock_stepped", step_s=round(drift_ns / 1e9, 3), session_id=self.session.session_id

@@ -17,6 +17,7 @@ the hole.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from daedalus.actors.rows import Stamp, make_row
 from daedalus.actors.streamstate import Hole, StreamState
@@ -178,8 +179,16 @@ class Session:
             and (gap := self.closed(state, now)) is not None
         ]
 
-    def stepped(self, session_id: str, now: Now) -> list[Gap]:
+    def stepped(self, session_id: str, now: Now, step_ns: int = 0) -> list[Gap]:
         """Begin a new session because the wall clock moved: numbers begin at 1, times may go back.
+
+        The two ends of a hole that is open now are times of two clocks. Its row is as long as they say, and
+        of no length if the clock went back; so the beginning by the old clock, and the step, are its detail.
+
+        Args:
+            session_id: of the new session.
+            now: by the new clock.
+            step_ns: new clock minus old clock, ns.
 
         Returns:
             the gaps of the session before that still waited for a row; they are stored first.
@@ -191,6 +200,8 @@ class Session:
             self._unshed(state)
             if state.hole is None and state.last_at is not None:
                 state.hole = Hole("clock_step", state.last_at, state.stored_seq, None)
+            if state.hole is not None:
+                state.hole = state.hole.also(_stepped(state.hole.started_at, step_ns))
             state.seq = 0
         self.started_at = now.ts_recv  # last: what was shed before began in the old session
         if self.asked_at is not None:
@@ -348,3 +359,11 @@ class Session:
             ts = last + _US
         self._last_ts[symbol] = ts
         return ts
+
+
+def _stepped(began: int, step_ns: int) -> str:
+    at = datetime.fromtimestamp(began // 1_000_000_000, UTC)
+    us = began // _US % 1_000_000
+    return (
+        f"clock stepped by {step_ns / 1e9:+.3f} s, last good {at:%Y-%m-%dT%H:%M:%S}.{us:06}Z by the old clock"
+    )

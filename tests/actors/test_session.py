@@ -207,6 +207,33 @@ def test_a_clock_step_ends_the_session_and_never_makes_a_gap_of_negative_length(
     assert (row.seq, row.session_id, row.ts_recv) == (1, "s2", gap.ts_recv + US)
 
 
+def test_d03_a_clock_step_tells_the_step_and_the_last_good_time_by_the_old_clock() -> None:
+    made = session()
+    store(made, TRADES, 5_000_000)
+    store(made, BOOK, 5_000_001, book())
+    made.lost(Fault((BOOK,), "disconnect", "gone"), None, at(5_000_002))
+    made.stepped("s2", at(10), -3_600_000_000_000)
+    stepped, _ = store(made, TRADES, 20)
+    gone, _ = store(made, BOOK, 21, book())
+    assert isinstance(stepped, Gap)
+    assert isinstance(gone, Gap)
+    assert stepped.started_at == stepped.ended_at
+    said = "clock stepped by -3600.000 s, last good 2023-11-14T22:13:25.00000{}Z by the old clock"
+    assert (stepped.reason, stepped.detail) == ("clock_step", said.format(0))
+    assert (gone.reason, gone.detail) == ("disconnect", f"gone; {said.format(1)}")
+
+
+def test_what_a_gap_row_says_of_clock_steps_is_bounded() -> None:
+    made = session()
+    store(made, TRADES, 1)
+    for number in range(100):
+        made.stepped(f"s{number}", at(10), 10**9)
+    gap, _ = store(made, TRADES, 20)
+    assert isinstance(gap, Gap)
+    assert gap.detail is not None
+    assert len(gap.detail) < 600
+
+
 def test_what_is_shed_before_the_first_row_outlives_a_clock_step() -> None:
     made = session()
     state = made.streams[TRADES]

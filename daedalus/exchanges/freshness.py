@@ -157,6 +157,22 @@ class BookWatch(StreamWatch):
             self.heard_count += 1
 
 
+class TickerWatch(StreamWatch):
+    """Silence of a ticker. It keeps the last fact, for a successor that must not tell it again."""
+
+    __slots__ = ("fact",)
+
+    def __init__(self, stream: Stream, minimum_s: float, maximum_s: float) -> None:
+        """Begin without a ticker."""
+        super().__init__(stream, minimum_s, maximum_s)
+        self.fact: TickerFact | None = None
+
+    def heard(self, fact: TickerFact, mono_ns: int) -> None:  # type: ignore[override]
+        """Note a ticker."""
+        self.fact = fact
+        super().heard(fact, mono_ns)
+
+
 def _same(last: BookFact | DepthFact, fact: BookFact | DepthFact) -> bool:
     """Return whether a book without an update id is the last one once more."""
     if fact.ts_event is not None:
@@ -168,7 +184,7 @@ _KINDS: dict[str, tuple[type, type[StreamWatch]]] = {
     "orderbook": (BookFact, BookWatch),
     "depth": (DepthFact, BookWatch),
     "trades": (TradeFact, StreamWatch),
-    "ticker": (TickerFact, StreamWatch),
+    "ticker": (TickerFact, TickerWatch),
 }
 
 
@@ -222,6 +238,11 @@ class Watches:
         for watch in self._all:
             if isinstance(watch, BookWatch):
                 yield watch.stream, watch
+
+    def last_told(self, stream: Stream) -> BookFact | DepthFact | TickerFact | None:
+        """Return the last fact of a book or a ticker; None: there was none since it was opened."""
+        watch = self.find(stream)
+        return watch.fact if isinstance(watch, BookWatch | TickerWatch) else None
 
     def learn(self, other: "Watches") -> None:
         """Take over what `other` knows of pauses and alarms: they are the market's, not the connection's."""

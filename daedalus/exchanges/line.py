@@ -302,6 +302,8 @@ class Line:
             if self.errands.backfills:
                 self._settle((item,))
             self.watches.heard(item, now.mono_ns)
+        elif errand == "sync":
+            self.watches.heard(item, now.mono_ns)  # a successor may not tell an older book
         elif errand == "backfill":
             self._shared.backfilled += 1
 

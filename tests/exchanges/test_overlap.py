@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from daedalus.exchanges.adapter import BookFact, Control, DepthFact, Limits
+from daedalus.exchanges.adapter import BookFact, Control, DepthFact, Fault, Limits, TickerFact
 from daedalus.exchanges.freshness import Watches
 from daedalus.exchanges.overlap import Sieve
 from daedalus.exchanges.socket import NativeConnection
+from daedalus.records import Flag, pack_side
 from tests.exchanges.shellkit import (
     BOOK,
     BTC,
@@ -87,6 +89,92 @@ def test_c08_where_numbers_mean_nothing_on_another_connection_the_exchanges_time
         sieve.take(Sink().capture(), [at(moment, 1)])
         assert sieve.caught_up(watches) is reached
     assert sieve.ahead(watches) == []
+
+
+def _at(moment: int | None, price: float = 1.0) -> BookFact:
+    side = pack_side([(price, 1.0)])
+    return BookFact(symbol=BTC, ts_event=moment, nonce=None, bids=side, asks=side)
+
+
+def _quote(moment: int | None, last: float, exch_seq: int = 0) -> TickerFact:
+    return TickerFact(symbol=BTC, ts_event=moment, last=last, exch_seq=exch_seq)
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+@pytest.mark.parametrize(
+    ("told", "withheld", "expected"),
+    [
+        ([_at(100)], [_at(99), _at(101)], [_at(101)]),
+        ([_at(100)], [_at(101), _at(102)], [replace(_at(102), flags=int(Flag.CONFLATED))]),
+        ([_at(100)], [_at(100)], []),
+        ([_at(100)], [_at(100, 2.0)], [_at(100, 2.0)]),
+        ([_at(100)], [_at(99, 2.0)], []),
+        ([_at(None)], [_at(None, 2.0)], [_at(None, 2.0)]),
+        ([], [_at(100)], [_at(100)]),
+        ([_quote(100, 1.0)], [_quote(101, 2.0)], [_quote(101, 2.0)]),
+        ([_quote(100, 1.0, 7)], [_quote(100, 1.0, 3)], []),  # the same one, counted anew
+        ([_quote(None, 1.0)], [_quote(None, 2.0)], [_quote(None, 2.0)]),
+        ([_quote(100, 1.0)], [_quote(99, 2.0)], []),
+        ([], [_quote(1, 1.0), _quote(2, 1.0)], [replace(_quote(2, 1.0), flags=int(Flag.CONFLATED))]),
+    ],
+)
+def test_c08_what_a_take_over_withheld_and_the_first_had_not_told_is_told(
+    told: list[BookFact], withheld: list[BookFact], expected: list[BookFact], *, comparable: bool
+) -> None:
+    sieve, watches = Sieve(Sink(), comparable=comparable), Watches([BOOK, TICKER], 10, 120)
+    watches.opened(0)
+    for fact in told:
+        watches.heard(fact, 1)
+    sieve.take(Sink().capture(), withheld)
+    assert sieve.ahead(watches) == expected
+
+
+def test_c08_what_was_withheld_before_a_stream_was_resynchronised_is_never_told() -> None:
+    sieve, watches = Sieve(Sink(), comparable=False), Watches([BOOK, TICKER], 10, 120)
+    watches.opened(0)
+    watches.heard(_at(100), 1)
+    sieve.take(Sink().capture(), [_at(101), _quote(101, 2.0), _at(102), _quote(102, 2.0)])
+    sieve.lost(Fault((BOOK, TICKER), "checksum", "broken", local=True), None)
+    assert not sieve.caught_up(watches)
+    assert sieve.ahead(watches) == []
+    sieve.take(Sink().capture(), [_at(103)])
+    assert sieve.caught_up(watches)
+    assert sieve.ahead(watches) == [_at(103)]
+
+
+def test_c08_a_planned_replacement_tells_the_tickers_and_books_that_it_withheld() -> None:
+    exchange = Exchange([[["ticker", BTC], ["trade", BTC, "1"]]])
+
+    async def work(rig: Rig) -> None:
+        await until(lambda: len(exchange.peers) == 2 and rig.sink.ids == ["1"])
+        await exchange.say(1, ["book", BTC, 1], ["book", BTC, 2], ["trade", BTC, "2"])
+        await until(lambda: rig.sink.ids == ["1", "2"])
+        assert rig.sink.books == []
+        await exchange.say(1, ["ready"])
+        await until(lambda: rig.shared.rotations == 1)
+        assert [(fact.nonce, fact.flags) for fact in rig.sink.books] == [(2, int(Flag.CONFLATED))]
+        assert len(rig.sink.of(TickerFact)) == 1
+        assert rig.sink.faults == []
+
+    channels = {"orderbook": [BTC], "trades": [BTC], "ticker": [BTC]}
+    play(exchange, work, channels=channels, rotate_after_h=SOON)
+
+
+def test_c08_a_book_by_rest_counts_as_told() -> None:
+    exchange = Exchange([[["ask", "whole", "/book", [BOOK]]]], [[["book", BTC, 4], ["ready"]]])
+    exchange.rest = {"/book": [[["book", BTC, 5]]]}
+
+    async def work(rig: Rig) -> None:
+        await until(lambda: rig.sink.books)
+        await until(lambda: len(exchange.peers) == 2)
+        await exchange.say(1, ["trade", BTC, "1"])
+        await until(lambda: rig.sink.ids == ["1"])
+        assert rig.shared.rotations == 0
+        await exchange.say(1, ["book", BTC, 6])
+        await until(lambda: rig.shared.rotations == 1)
+        assert [fact.nonce for fact in rig.sink.books] == [5, 6]
+
+    play(exchange, work, make=Comparable, rotate_after_h=SOON)
 
 
 def test_c08_a_book_of_which_the_old_connection_knew_nothing_holds_up_nobody() -> None:

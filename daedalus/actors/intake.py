@@ -86,12 +86,17 @@ class Intake:
         self._logged = 0  # gap rows since the last look
         self._broken = False  # one of them needs a snapshot, and there is room for it
         self._told: dict[str, tuple[int, InstrumentFact]] = {}  # day and content of what was stored last
+        self._untold: dict[str, InstrumentFact] = {}  # markets that found no room
+        self._first_of: dict[
+            str, StreamState
+        ] = {}  # symbol as configured -> the stream that its market goes with
         self._route()
 
     def _route(self) -> None:
         by_channel: dict[str, dict[str, StreamState]] = {}
         for key, state in self.session.streams.items():
             by_channel.setdefault(key.channel, {})[key.symbol] = state
+            self._first_of.setdefault(key.symbol, state)
             kind = KIND_OF_CHANNEL.get(key.channel)
             if kind is not None:  # other channels are stored, not published
                 self._topics[key] = topic(kind, self.session.exchange, state.symbol)
@@ -183,23 +188,33 @@ class Intake:
         self.store_gap(session.closed(state, now, missing))
 
     def instruments(self, facts: Sequence[InstrumentFact]) -> None:
-        """Store what the exchange says of its markets: once a day, and whenever it has changed."""
+        """Store what the exchange says of its markets: once a day, and whenever it has changed.
+
+        What finds no room is kept, the newest of each market, and tried again at every `look`.
+        """
+        for fact in facts:
+            self._untold.pop(fact.symbol, None)
+            state = self._first_of.get(fact.symbol)
+            if state is not None and not self._tell_market(state, fact):
+                self._untold[fact.symbol] = fact
+
+    def _tell_market(self, state: StreamState, fact: InstrumentFact) -> bool:
+        """Store a market unless that is done for today; return False if there is no room for it."""
+        session = self.session
         now = self.capture()
         day = now.ts_recv // _DAY_NS
-        session = self.session
-        for fact in facts:
-            state = next((one for one in session.streams.values() if one.key.symbol == fact.symbol), None)
-            if state is None or self._told.get(fact.symbol) == (day, fact):
-                continue
-            outlet = self.outlets[state.channel]
-            mark = session.mark_of(state.symbol, state.channel) or Mark(
-                session.started_at, 0, session.session_id
-            )
-            at = session.tick(fact.symbol, now.ts_recv)
-            stamp = Stamp(session.exchange, state.symbol, session.session_id, session.clock_ok, at, 0, 0)
-            data = encode(make_instrument(fact, now, stamp))
-            if self._has_room(outlet) and outlet.store(data, state.symbol, mark):
-                self._told[fact.symbol] = (day, fact)
+        if self._told.get(fact.symbol) == (day, fact):
+            return True
+        outlet = self.outlets[state.channel]
+        if not self._has_room(outlet):
+            return False
+        mark = session.mark_of(state.symbol, state.channel) or Mark(session.started_at, 0, session.session_id)
+        at = session.tick(fact.symbol, now.ts_recv)
+        stamp = Stamp(session.exchange, state.symbol, session.session_id, session.clock_ok, at, 0, 0)
+        if not outlet.store(encode(make_instrument(fact, now, stamp)), state.symbol, mark):
+            return False
+        self._told[fact.symbol] = (day, fact)
+        return True
 
     def frame(self, now: Now, connection: int, payload: bytes | memoryview, *, text: bool) -> None:
         """Store a raw message word for word."""
@@ -291,6 +306,7 @@ class Intake:
 
     def end(self) -> None:
         """Write the last gap rows: every socket is closed."""
+        self._untold.clear()  # nothing goes behind the last gap rows; the next process asks anew
         for gap in self.session.ended(self.capture(), self.left):
             self.store_gap(gap)
         self._log_rest()
@@ -336,6 +352,8 @@ class Intake:
             self.store_gap(gap, self.session.mark(gap))
         self.settle()
         self._log_rest()
+        if self._untold:
+            self.instruments(list(self._untold.values()))
         if self._chains:
             self.mend(now)
 

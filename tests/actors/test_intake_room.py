@@ -275,3 +275,28 @@ def test_markets_are_stored_once_a_day_and_when_they_change(make_bench: Any) -> 
     assert bench.outlets["orderbook"].link.marks["BTC-USD"] == mark, "they say nothing of the rows"
     bench.take(book())
     assert [row.seq for row in bench.rows("orderbook") if not isinstance(row, Instrument)] == [1, 2]
+
+
+def test_a_market_that_finds_no_room_is_stored_once_there_is_some(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    outlet = bench.outlets["trades"]
+    bench.take(trade(1))
+    outlet.held = True
+    bench.intake.instruments([InstrumentFact(symbol=BTC, tick_size=0.01)])
+    bench.intake.instruments([InstrumentFact(symbol=BTC, tick_size=0.001)])
+    bench.intake.look()
+    assert len(bench.rows()) == 1
+    outlet.held = False
+    for _ in range(2):
+        bench.intake.look()
+    assert [row.tick_size for row in bench.rows() if isinstance(row, Instrument)] == [0.001]
+
+
+def test_a_market_that_found_no_room_goes_behind_no_last_gap_row(make_bench: Any) -> None:
+    bench = make_bench(TRADES)
+    bench.outlets["trades"].held = True
+    bench.intake.instruments([InstrumentFact(symbol=BTC, tick_size=0.01)])
+    bench.outlets["trades"].held = False
+    bench.intake.end()
+    bench.intake.look()
+    assert [type(row).__name__ for row in bench.records()] == ["Gap"]

@@ -5,7 +5,8 @@ multiple of the longest pause seen lately, between two configured bounds.
 
 A connection is heard by anything that arrives on it. A stream is heard by its own facts alone, so that one
 of several that falls silent is noticed while its socket lives; and a book that repeats itself, with the
-same update id or the same time of the exchange, is not heard at all: it is frozen.
+same update id or the same time of the exchange, is not heard at all: it is frozen. But where an exchange
+says of a stream that nothing has changed, it is heard.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -227,6 +228,12 @@ class Watches:
         """Note a fact of whatever kind."""
         if (watches := self.by_type.get(type(fact))) is not None:
             watches[fact.symbol].heard(fact, mono_ns)
+
+    def alive(self, streams: Iterable[Stream], mono_ns: int) -> None:
+        """Note what the exchange says of streams without a fact: that nothing has changed."""
+        for stream in streams:
+            if (watch := self.find(stream)) is not None:
+                StreamWatch.heard(watch, None, mono_ns)
 
     def find(self, stream: Stream) -> StreamWatch | None:
         """Return the watch of a stream, if it has one."""

@@ -294,6 +294,8 @@ class Line:
 
     def _note(self, now: Now, item: Fact | Control, errand: Errand) -> None:
         if isinstance(item, Control):
+            if item.kind == "heartbeat" and errand == "socket":
+                self.watches.alive(item.streams, now.mono_ns)
             for stream in item.streams:
                 if item.kind == "subscribed" and stream.channel == "trades":
                     self.errands.begin_backfill(stream.symbol)

@@ -123,7 +123,7 @@ _WORDS: dict[str, Callable[..., Item]] = {
     "fault": fault,
     "fatal": lambda: fault(fatal=True),
     "subscribed": lambda streams: Control("subscribed", tuple(Stream(*one) for one in streams)),
-    "heartbeat": lambda: Control("heartbeat"),
+    "heartbeat": lambda streams=(): Control("heartbeat", tuple(Stream(*one) for one in streams)),
     "send": lambda text: Send(text.encode()),
     "ask": lambda key, path, streams: Ask(key, path, tuple(Stream(*one) for one in streams)),
     "market": lambda symbol: InstrumentFact(symbol=symbol),

@@ -156,6 +156,20 @@ def test_c02_a_book_that_repeats_itself_is_frozen(kind: str, known: str) -> None
     assert watches.silent(22 * S) == []
 
 
+def test_a_stream_of_which_the_exchange_says_that_nothing_has_changed_is_heard() -> None:
+    watches = Watches([BOOK, TRADES, TICKER], 10, 120)
+    watches.opened(0)
+    for n in range(1, 31):
+        watches.heard(book(BTC, n), n * S // 10)
+        watches.heard(trade(BTC, str(n)), n * S // 10)
+        watches.heard(TickerFact(symbol=BTC), n * S // 10)
+    watches.alive([BOOK, TICKER, Stream("X/Y", "orderbook"), Stream(BTC, "bidask")], 12 * S)
+    (found,) = watches.silent(15 * S)
+    assert found.stream == TRADES
+    assert watches.last_told(BOOK) == book(BTC, 30)  # nothing was told anew
+    assert watches.last_told(TICKER) == TickerFact(symbol=BTC)
+
+
 def test_after_a_resynchronisation_update_ids_begin_anew() -> None:
     one = BookWatch(BOOK, 10, 120)
     one.opened(0)

@@ -14,6 +14,7 @@ from tests.exchanges.shellkit import (
     BTC,
     CHANNELS,
     FREE,
+    TICKER,
     TRADES,
     Credulous,
     Exchange,
@@ -212,6 +213,24 @@ def test_c02_one_stream_of_several_that_falls_silent_is_noticed_while_its_socket
         await until(lambda: len(exchange.peers) == 2)
 
     play(exchange, work, start=False, **_FAST)
+
+
+def test_a_heartbeat_that_names_its_streams_is_a_sign_of_life_of_these_alone() -> None:
+    exchange = Exchange()
+
+    async def work(rig: Rig) -> None:
+        sink, line = held(rig), rig.connection._line
+        rig.start()
+        await until(lambda: rig.connection.open)
+        pace(rig, sink, "book", "trade", "ticker")
+        for n in range(30):  # the book and the ticker are silent for three seconds, but of the book we hear
+            sink.mono += S // 10
+            line.received(_message("trade", n), final=True)
+            line.received(f'[["heartbeat", [["{BTC}", "orderbook"]]], ["heartbeat"]]'.encode(), final=True)
+        await until(lambda: sink.faults)
+        assert sink.faults[0][0].streams == (TICKER,)
+
+    play(exchange, work, channels=CHANNELS | {"ticker": [BTC]}, start=False, **_FAST)
 
 
 @pytest.mark.parametrize("waits", [True, False])

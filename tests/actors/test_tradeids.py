@@ -26,12 +26,13 @@ def test_c06_numbers_in_any_order_come_once_each(numbers: list[int]) -> None:
     ids = TradeIds()
     seen: set[int] = set()
     for number in numbers:
+        last = ids.last if number in seen else str(number)
         assert ids.remember(str(number)) is (number not in seen)
+        assert ids.last == last
         seen.add(number)
         assert all(low <= high for low, high in zip(ids._lows, ids._highs, strict=True))
         kept = {n for low, high in zip(ids._lows, ids._highs, strict=True) for n in range(low, high + 1)}
         assert kept == seen
-        assert ids.last == str(max(seen))
 
 
 def test_c06_duplicates_and_holes_are_counted() -> None:
@@ -93,6 +94,45 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ids.saved(START).ranges) <= 200
 
 
+def test_ids_below_one_that_is_far_ahead_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daedalus.actors.tradeids._RANGES", 100)
+    monkeypatch.setattr("daedalus.actors.tradeids._RANGES_SPARE", 10)
+    ids = TradeIds()
+    ids.remember("9" * 18)
+    for number in range(1000):
+        ids.remember(str(number * 2))
+    assert 100 <= len(ids._highs) == len(ids._lows) == len(ids._times) <= 110
+    assert not ids.remember("1998")
+
+
+def test_one_id_far_ahead_is_not_what_a_backfill_begins_at() -> None:
+    ids = TradeIds()
+    new(ids, map(trade, range(1000, 1200)))
+    assert ids.is_new(trade(10**17))
+    assert (ids.last, ids.outliers) == ("1199", 0)
+    assert ids.hole_before(trade(1203)) == 3
+    new(ids, map(trade, range(1203, 1300)))
+    assert (ids.last, ids.outliers, ids.missing, ids.contiguous) == ("1299", 1, 3, True)
+    again = TradeIds()
+    again.restore(ids.saved(START))
+    assert again.last == "1299"
+    assert not again.is_new(trade(10**17))
+
+
+def test_a_second_id_far_ahead_confirms_the_first() -> None:
+    ids = TradeIds()
+    new(ids, map(trade, (1, 2, 10**12)))
+    assert ids.last == "2"
+    new(ids, map(trade, (10**12 + 1, 10**12 + 2)))
+    assert (ids.last, ids.outliers) == (str(10**12 + 2), 0)
+
+
+def test_a_trade_that_is_told_again_is_not_the_last_live_one() -> None:
+    ids = TradeIds()
+    new(ids, [backfilled(7), trade(5), backfilled(90), backfilled(10**17)])
+    assert ids.last == "5"
+
+
 def memory(path: Path | None = None) -> tuple[TradeMemory, TradeFile]:
     made = TradeMemory({BTC: "BTC-USD"})
     file = TradeFile(str(path or ""), "x", made)
@@ -124,6 +164,34 @@ def test_after_a_crash_and_a_reboot_what_happened_before_the_last_row_is_taken_t
     assert new(again.of[BTC], facts) == [False, False, False, True, True]
     assert again.of[BTC].presumed == 3
     assert again.of[BTC].is_new(trade(36, ts_event=START + 36 * S)), "what is live is never presumed"
+
+
+@pytest.mark.parametrize("name", ["{}", "u-{}"])
+def test_after_a_reboot_no_trade_is_doubled_whose_id_the_file_has_left_out(tmp_path: Path, name: str) -> None:
+    """A thousand were stored, their ids no ranges: the file has but the last of them."""
+    stored = [{"trade_id": name.format(n * 7), "ts_event": START + n} for n in range(1000)]
+    random.Random(1).shuffle(stored)
+    first, file = memory(tmp_path)
+    assert all(new(first.of[BTC], [msgspec.structs.replace(trade(1), **one) for one in stored]))
+    for turn in range(2):  # the second time from what was restored
+        file.save(START + 2000)
+        again, file = memory(tmp_path)
+        again.doubt(START + 90 * S, [])
+        again.told({"BTC-USD": START + 999})
+        told = [msgspec.structs.replace(backfilled(1), **one) for one in stored]
+        assert not any(new(again.of[BTC], told))
+        untimed = [msgspec.structs.replace(one, ts_event=None) for one in told]
+        assert not any(new(again.of[BTC], untimed))
+        later = msgspec.structs.replace(told[0], trade_id=name.format(10**4 + turn), ts_event=START + 3000)
+        assert again.of[BTC].is_new(later)
+
+
+def test_a_file_of_an_earlier_version_that_is_full_is_not_believed_to_have_everything() -> None:
+    made, _ = memory()
+    made.of[BTC].restore(Remembered(until=START, ranges=[(n * 2, n * 2) for n in range(200)]))
+    made.told({"BTC-USD": START})
+    assert not made.of[BTC].is_new(backfilled(1001, ts_event=START))
+    assert made.of[BTC].is_new(backfilled(1001, ts_event=START + 1))
 
 
 def test_a_clock_behind_the_exchange_moves_the_horizon(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from daedalus.records import Flag
 __all__ = ["BookState"]
 
 _CROSSED_MAX = 200  # updates in a row: a book that stays crossed is damaged
-_HEALTHY = 100  # good updates after which an old fault no longer counts
+_HEALTHY = 100  # good updates, the book not crossed, after which an old fault no longer counts
 _LEVEL = 16  # bytes
 _DELAY_MAX_S = 300.0
 _DOUBLINGS_MAX = 10  # beyond the longest delay, and far from where a float overflows
@@ -34,6 +34,7 @@ class BookState:
         "crossed",
         "exch_seq",
         "nonce",
+        "pending",
         "streams",
         "symbol",
         "ts_event",
@@ -53,6 +54,7 @@ class BookState:
         self.streams = tuple(Stream(symbol, channel) for channel in channels)
         self.book = Book()
         self.valid = False
+        self.pending = False  # damaged, and to be subscribed anew: only a snapshot is of use
         self.crossed = 0
         self.ts_event: int | None = None
         self.nonce: int | None = None
@@ -69,6 +71,7 @@ class BookState:
         """Forget the book: nothing is emitted before the next snapshot."""
         self.book.clear()
         self.valid = False
+        self.pending = False
         self.crossed = 0
 
     def faulted(self) -> float:
@@ -78,6 +81,7 @@ class BookState:
         asked for ever more rarely, so that it harms no other.
         """
         self.reset()
+        self.pending = True
         self._faults += 1
         self._good = 0
         doublings = min(self._faults - 1, _DOUBLINGS_MAX)
@@ -114,6 +118,7 @@ class BookState:
 
     def snapshot(self, ts_event: int | None, *, exch_seq: int | None, nonce: int | None = None) -> list[Fact]:
         """Return what a snapshot says, the book being loaded."""
+        self.pending = False
         flags = int(Flag.SNAPSHOT) | (int(Flag.RESYNC) if self._resyncs else 0)
         self._resyncs += 1
         self._note(ts_event, exch_seq, nonce)
@@ -145,9 +150,6 @@ class BookState:
             flags: of the exchange's message.
         """
         self._note(ts_event, exch_seq, nonce)
-        self._good += 1
-        if self._good == _HEALTHY:
-            self._faults = 0
         facts: list[Fact] = []
         if self._depth:
             facts.append(
@@ -163,7 +165,12 @@ class BookState:
                     flags=flags,
                 )
             )
-        return self._freeze(facts, flags)
+        facts = self._freeze(facts, flags)
+        if not self.crossed:
+            self._good += 1
+            if self._good == _HEALTHY:
+                self._faults = 0
+        return facts
 
     def whole(self) -> DepthFact | None:
         """Return the whole book as it stands, if `depth` is wanted and the book is valid."""

@@ -13,6 +13,7 @@ Source: docs.cdp.coinbase.com, Advanced Trade WebSocket channels, endpoints and 
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -150,7 +151,7 @@ class CoinbaseAdapter:
         if self._refused:
             streams = self._routes.streams(self._refused)
             self._subscriptions.leave_out(streams)
-            items.append(Ask("again", _TIME_PATH, streams, delay_s=AGAIN_S))
+            items += self._subscriptions.later("again", _TIME_PATH, streams, AGAIN_S)
         return items
 
     def _batch(self) -> list[Send]:
@@ -213,10 +214,12 @@ class CoinbaseAdapter:
 
     def answer(self, key: str, status: int, body: bytes) -> list[Item]:
         """Return what the answer to an `Ask` says."""
+        symbol = key.removeprefix("resync/")
+        needed = self._subscriptions.due(key, self._books.get(symbol)) and not self._broken
         if key == "again":
-            return [] if self._broken else list(self._again())
-        if key.startswith("resync/"):
-            return [] if self._broken else list(self._resubscribe(key.removeprefix("resync/")))
+            return list(self._again()) if needed else []
+        if key != symbol:
+            return list(self._resubscribe(symbol)) if needed else []
         request = self._holes.answered(key)
         cause: object = f"status {status}" if status != _OK else "nobody asked"
         try:
@@ -321,12 +324,9 @@ class CoinbaseAdapter:
         return items
 
     def _crossed(self, state: BookState) -> list[Item]:
-        detail = f"{state.symbol} crossed for {state.crossed} updates"
-        delay_s = state.faulted()
-        items: list[Item] = [Fault(state.streams, "error", detail, local=True)]
-        if delay_s:
-            return [*items, Ask(f"resync/{state.symbol}", _TIME_PATH, state.streams, delay_s=delay_s)]
-        return [*items, *self._resubscribe(state.symbol)]
+        detail, key = f"{state.symbol} crossed for {state.crossed} updates", f"resync/{state.symbol}"
+        anew = partial(self._resubscribe, state.symbol)
+        return self._subscriptions.damaged(state, "error", detail, key, _TIME_PATH, anew)
 
     def _resubscribe(self, symbol: str) -> list[Send]:
         name = self._routes.level2(symbol)

@@ -11,6 +11,7 @@ Source: docs.kraken.com, Spot WebSocket v2: introduction, book, trade, ticker, b
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -43,7 +44,7 @@ from daedalus.exchanges.kraken_messages import (
 from daedalus.exchanges.kraken_past import KrakenPast
 from daedalus.exchanges.kraken_rest import PAIRS_PATH, TIME_PATH, instruments_of
 from daedalus.exchanges.sides import Semantics, semantics
-from daedalus.exchanges.symbolwise import Symbolwise
+from daedalus.exchanges.symbolwise import Reason, Symbolwise
 from daedalus.features.book import ASK, BID
 from daedalus.records import Flag
 
@@ -223,9 +224,10 @@ class KrakenAdapter:
     def answer(self, key: str, status: int, body: bytes) -> list[Item]:
         """Return what the answer to an `Ask` says."""
         kind, _, rest = key.partition("/")
-        if kind in ("resync", "again"):
+        if kind == "resync":
             theirs, _, pair = rest.partition("/")
-            return [] if self._broken else list(self._resubscribe(theirs, pair))
+            needed = self._subscriptions.due(key, self._books.get(pair) if theirs == "book" else None)
+            return list(self._resubscribe(theirs, pair)) if needed and not self._broken else []
         cause: object = f"status {status}"
         try:
             if key == "instruments" and status == _OK:
@@ -275,7 +277,7 @@ class KrakenAdapter:
             return [self._fault("error", f"the exchange says: {answer.error}")]
         if theirs == "book":
             self._forget(pair)
-        key = f"again/{theirs}/{pair}"
+        key = f"resync/{theirs}/{pair}"
         return self._subscriptions.refused(self._of(pair, theirs), answer.error, key, TIME_PATH)
 
     def _on_book(self, message: BookMessage) -> list[Item]:
@@ -318,13 +320,10 @@ class KrakenAdapter:
             return self._resync(row.symbol, "error", f"{row.symbol} crossed for {state.crossed} updates")
         return list(facts)
 
-    def _resync(self, pair: str, reason: str, detail: str) -> list[Item]:
-        state = self._books[pair]
-        delay_s = state.faulted()
-        fault = Fault(state.streams, reason, detail, local=True)  # type: ignore[arg-type]
-        if delay_s:
-            return [fault, Ask(f"resync/book/{pair}", TIME_PATH, state.streams, delay_s=delay_s)]
-        return [fault, *self._resubscribe("book", pair)]
+    def _resync(self, pair: str, reason: Reason, detail: str) -> list[Item]:
+        state, key = self._books[pair], f"resync/book/{pair}"
+        anew = partial(self._resubscribe, "book", pair)
+        return self._subscriptions.damaged(state, reason, detail, key, TIME_PATH, anew)
 
     def _resubscribe(self, theirs: str, pair: str) -> list[Send]:
         return [self._send("unsubscribe", theirs, [pair]), self._send("subscribe", theirs, [pair])]

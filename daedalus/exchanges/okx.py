@@ -17,6 +17,7 @@ Source: www.okx.com/docs-v5, WebSocket: connect, order book channel, trades chan
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,7 +46,7 @@ from daedalus.exchanges.okx_rest import (
     trades_path,
 )
 from daedalus.exchanges.sides import Semantics, semantics
-from daedalus.exchanges.symbolwise import Symbolwise
+from daedalus.exchanges.symbolwise import Reason, Symbolwise
 from daedalus.exchanges.tradeholes import Request, TradeHoles
 from daedalus.records import Flag
 
@@ -226,7 +227,10 @@ class OkxAdapter:
         purpose, _, rest = key.partition("/")
         if purpose == "resync":
             theirs, _, name = rest.partition("/")
-            return [] if self._broken else list(self._resubscribe(theirs, name))
+            book = self._books.get(name) if theirs == "books" else None
+            needed = self._subscriptions.due(key, None if book is None else book.state)
+            return list(self._resubscribe(theirs, name)) if needed and not self._broken else []
+        self._subscriptions.due(key)
         cause: object = f"status {status}"
         try:
             if status == _OK and purpose in ("instruments", "sizes"):
@@ -308,6 +312,8 @@ class OkxAdapter:
 
     def _on_books(self, _symbol: str, name: str, frame: Frame) -> list[Item]:
         items: list[Item] = []
+        if self._books[name].state.pending and frame.action != "snapshot":
+            return items  # of the subscription that was damaged, usable or not
         try:
             for row in decode_books(frame.data):
                 items += self._books[name].take(row, snapshot=frame.action == "snapshot")
@@ -315,13 +321,10 @@ class OkxAdapter:
             items += self._resync(name, damage.reason, str(damage))
         return items
 
-    def _resync(self, name: str, reason: str, detail: str) -> list[Item]:
-        state = self._books[name].state
-        delay_s = state.faulted()
-        fault = Fault(state.streams, reason, detail, local=True)  # type: ignore[arg-type]
-        if delay_s:
-            return [fault, Ask(f"resync/books/{name}", TIME_PATH, state.streams, delay_s=delay_s)]
-        return [fault, *self._resubscribe("books", name)]
+    def _resync(self, name: str, reason: Reason, detail: str) -> list[Item]:
+        state, key = self._books[name].state, f"resync/books/{name}"
+        anew = partial(self._resubscribe, "books", name)
+        return self._subscriptions.damaged(state, reason, detail, key, TIME_PATH, anew)
 
     def _resubscribe(self, theirs: str, name: str) -> list[Send]:
         return [*self._sends("unsubscribe", [(theirs, name)]), *self._sends("subscribe", [(theirs, name)])]

@@ -2,15 +2,20 @@
 
 A refused stream is asked for again after five minutes, for ever: a market may be halted, or listed again.
 Only where the exchange refuses everything that a connection is for does it end: the configuration is wrong.
+
+A try that waits is one request, by its key: however often a stream fails meanwhile, it gets no second one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
-from daedalus.exchanges.adapter import Ask, Control, Fault, Item, Stream
+from daedalus.exchanges.adapter import Ask, Control, Fault, Item, Send, Stream
+from daedalus.exchanges.bookstate import BookState
 
-__all__ = ["AGAIN_S", "Symbolwise"]
+__all__ = ["AGAIN_S", "Reason", "Symbolwise"]
 
 AGAIN_S = 300.0
+Reason = Literal["sequence", "checksum", "error"]  # why a book is damaged
 
 
 class Symbolwise:
@@ -21,11 +26,13 @@ class Symbolwise:
         self._streams = streams
         self._acked: set[Stream] = set()
         self._refused: set[Stream] = set()
+        self._waiting: set[str] = set()  # keys of the tries that wait
 
     def clear(self) -> None:
         """Forget the connection."""
         self._acked.clear()
         self._refused.clear()
+        self._waiting.clear()
 
     def acknowledged(self, streams: Iterable[Stream]) -> Control:
         """Take the exchange's word that streams are subscribed."""
@@ -49,10 +56,47 @@ class Symbolwise:
         detail = f"the exchange refuses {', '.join(sorted({s.symbol for s in some}))}: {why}"
         if not self._acked and self._refused.issuperset(self._streams):
             return [Fault(tuple(self._streams), "error", detail, fatal=True)]
-        return [
-            Fault(some, "error", detail, local=True),
-            Ask(key, path, some, delay_s=AGAIN_S),
-        ]
+        return [Fault(some, "error", detail, local=True), *self.later(key, path, some, AGAIN_S)]
+
+    def damaged(
+        self,
+        state: BookState,
+        reason: Reason,
+        detail: str,
+        key: str,
+        path: str,
+        anew: Callable[[], Sequence[Send]],
+    ) -> list[Item]:
+        """Forget a damaged book; return the fault and the next try, unless one waits already.
+
+        Args:
+            state: the book.
+            reason: of the fault.
+            detail: of the fault.
+            key: of the request whose answer is the next try, if it is not made at once.
+            path: of that request, as above.
+            anew: makes the messages that subscribe the book anew.
+        """
+        told = state.pending and key in self._waiting  # damaged as before: it is no news
+        delay_s = state.faulted()
+        if told:
+            return []
+        fault = Fault(state.streams, reason, detail, local=True)
+        if delay_s or key in self._waiting:
+            return [fault, *self.later(key, path, state.streams, delay_s)]
+        return [fault, *anew()]
+
+    def later(self, key: str, path: str, streams: Iterable[Stream], delay_s: float) -> list[Ask]:
+        """Return the request whose answer is the next try; nothing if that try waits already."""
+        if key in self._waiting:
+            return []
+        self._waiting.add(key)
+        return [Ask(key, path, tuple(streams), delay_s=delay_s)]
+
+    def due(self, key: str, state: BookState | None = None) -> bool:
+        """Take the answer to the request of a try; return whether it is needed: `state` may be cured."""
+        self._waiting.discard(key)
+        return state is None or not state.valid or self.is_refused(state.streams[0])
 
     def leave_out(self, streams: Iterable[Stream]) -> None:
         """Do not expect streams that an earlier connection was refused."""

@@ -156,6 +156,22 @@ def test_c05_d06_a_book_that_stays_crossed_is_subscribed_anew_and_harms_no_other
     assert again.flags & Flag.RESYNC
 
 
+def test_c05_a_book_that_is_crossed_again_and_again_has_one_resubscription_open() -> None:
+    adapter = opened(channels={"orderbook": ["BTC/USD", "ETH/USD"]})
+    items: list[object] = []
+    number = -1
+    for _ in range(4):
+        number += 1
+        items += adapter.feed(message("l2_data", number, SNAPSHOT))
+        for _ in range(202):
+            number += 1
+            items += adapter.feed(message("l2_data", number, book("update", ("bid", "102", str(number)))))
+    assert sum(isinstance(item, Fault) for item in items) == 4
+    (first,) = [item for item in items if isinstance(item, Ask)]
+    assert sum(isinstance(item, Send) for item in items) == 2
+    assert len(adapter.answer(first.key, 200, b"")) == 2
+
+
 @pytest.mark.parametrize("asked", [["BTC/USDC"], ["BTC/USD", "BTC/USDC"], ["BTC/USDC", "BTC/USD"]])
 def test_c15_usdc_and_usd_are_two_streams_of_one_market(asked: list[str]) -> None:
     adapter = CoinbaseAdapter(dict.fromkeys(("orderbook", "trades"), asked))

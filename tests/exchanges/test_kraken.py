@@ -222,6 +222,18 @@ def test_a_book_that_fails_again_and_again_is_asked_for_ever_more_rarely() -> No
     assert isinstance(adapter.feed(snapshot())[0], BookFact)
 
 
+def test_c05_one_bad_pair_has_one_resubscription_open_however_often_it_fails() -> None:
+    adapter = opened({"orderbook": ["BTC/USD", "ETH/USD"]})
+    adapter.feed(snapshot("ETH/USD"))
+    bad = frame("snapshot", "BTC/USD", BIDS, ASKS, 1)
+    items = [item for _ in range(300) for item in adapter.feed(bad)]
+    assert [type(item) for item in items] == [Fault, Send, Send, Fault, Ask]
+    assert isinstance(adapter.feed(frame("update", "ETH/USD", [], [], top_ten(BIDS, ASKS)))[0], BookFact)
+    assert isinstance(items[-1], Ask)
+    assert isinstance(adapter.feed(snapshot())[0], BookFact)
+    assert adapter.answer(items[-1].key, 200, b"{}") == []  # it was cured meanwhile
+
+
 def test_after_a_resynchronisation_the_first_book_says_so() -> None:
     adapter = opened()
     adapter.feed(snapshot())

@@ -117,10 +117,10 @@ class Outlet:
 
         Never before a gap row that is owed: `settle` first.
         """
-        if self.held:
+        if self.held or self.owed:
             return False
         if self.shedding:
-            self.shedding = bool(self.owed) or self.spool.fill > self._room_at
+            self.shedding = self.spool.fill > self._room_at
         else:
             self._looks += 1
             if self._looks % _LOOK_EVERY == 0:

@@ -76,14 +76,18 @@ def test_an_overflow_with_a_fault_inside_estimates_no_loss_and_names_the_fault(m
 
 def test_a_fault_with_an_overflow_inside_estimates_no_loss(make_bench: Any) -> None:
     bench = make_bench(TRADES)
-    bench.take(trade(1), trade(2), trade(3))
+    bench.take(*map(trade, range(100)))
     bench.lose(TRADES)
+    bench.take(Control("subscribed", (TRADES,)))
     bench.outlets["trades"].held = True
-    bench.take(trade(10))
+    bench.take(trade(110))
     bench.outlets["trades"].held = False
-    bench.take(trade(12))
+    bench.take(trade(112))
     (gap,) = bench.gaps()
     assert (gap.reason, gap.lost_estimate, gap.detail) == ("disconnect", None, "gone")
+    bench.lose(TRADES)
+    bench.take(trade(115))
+    assert bench.gaps()[-1].lost_estimate == 2, "the next one is counted again"
 
 
 def test_a_depth_chain_that_lost_a_change_begins_anew_with_a_snapshot(make_bench: Any) -> None:
@@ -161,7 +165,9 @@ def test_no_row_overtakes_a_gap_row_that_is_owed(make_bench: Any) -> None:
     bench.take(after_s=6)
     bench.intake.look()
     assert (len(outlet.owed), outlet.shedding) == (1, True)
+    outlet.shedding = False
     outlet.spool.acknowledge(filled // 20)
+    assert not outlet.has_room(), "whatever has been said of room before"
     assert 0.9 < outlet.spool.fill < 0.96, "room for a row, none to speak of for what is owed"
     bench.take(trade(2))
     bench.lose(TRADES)

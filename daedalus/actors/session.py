@@ -243,6 +243,8 @@ class Session:
         state = self.named.get((symbol, channel))
         if state is None:
             return None
+        if state.closing is not None:  # its gap row is not stored yet: nothing may say that it is
+            return Mark(state.closing[0].started_at, state.stored_seq or 0, self.session_id)
         if state.last_at is not None:
             return Mark(state.last_at, state.stored_seq or 0, self.session_id)
         return state.earlier

@@ -283,6 +283,22 @@ def test_markets_are_stored_once_a_day_and_when_they_change(make_bench: Any) -> 
     assert [row.seq for row in bench.rows("orderbook") if not isinstance(row, Instrument)] == [1, 2]
 
 
+def test_a_market_stored_while_a_gap_row_waits_for_its_first_trade_does_not_stand_for_it(
+    make_bench: Any,
+) -> None:
+    bench = make_bench(TRADES)
+    bench.take(*map(trade, range(100)))
+    last = bench.rows()[-1]
+    bench.lose(TRADES)
+    bench.take(Control("subscribed", (TRADES,)), after_s=60)
+    bench.intake.instruments([InstrumentFact(symbol=BTC)])
+    assert bench.gaps() == [], "it waits"
+    mark = bench.outlets["trades"].link.marks["BTC-USD"]
+    assert (mark.ts_recv, mark.seq) == (last.ts_recv, 100), "a crash now: the next gap row begins there"
+    bench.take(trade(103))
+    assert bench.gaps()[-1].lost_estimate == 3
+
+
 def test_a_market_that_finds_no_room_is_stored_once_there_is_some(make_bench: Any) -> None:
     bench = make_bench(TRADES)
     outlet = bench.outlets["trades"]

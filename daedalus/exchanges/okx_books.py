@@ -65,7 +65,7 @@ class OkxBook:
                 "sequence", f"{self.name}: prevSeqId {row.prevSeqId}, expected {state.nonce}"
             )
         elif row.seqId == row.prevSeqId and not row.bids and not row.asks:
-            return [Control("heartbeat")]  # nothing has changed for a while
+            return [Control("heartbeat", state.streams)]  # nothing has changed for a while
         bids, asks = texts.read(BID, row.bids), texts.read(ASK, row.asks)
         if snapshot:
             state.load(bids, asks)

@@ -158,11 +158,22 @@ def test_c05_a_new_connection_begins_without_what_waited_on_the_last() -> None:
     assert adapter.answer(ask.key, 200, b"")
 
 
+def test_what_okx_says_of_a_book_that_does_not_change_names_its_streams_only_while_it_is_valid() -> None:
+    feed = OkxFeed(6)
+    adapter = opened({"orderbook": ["BTC/USDT", "ETH/USDT"], "depth": ["BTC/USDT"], "trades": ["BTC/USDT"]})
+    assert adapter.feed(feed.silence()) == []
+    adapter.feed(feed.snapshot())
+    streams = (Stream("BTC/USDT", "orderbook"), Stream("BTC/USDT", "depth"))
+    assert adapter.feed(feed.silence()) == [Control("heartbeat", streams)]
+    adapter.feed(unusable(feed))
+    assert adapter.feed(feed.silence()) == []  # a book that is not valid is silent
+
+
 def test_silence_is_no_change_and_numbers_may_begin_anew_after_maintenance() -> None:
     feed = OkxFeed(6)
     adapter = opened()
     adapter.feed(feed.snapshot())
-    assert adapter.feed(feed.silence()) == [Control("heartbeat")]
+    assert adapter.feed(feed.silence()) == [Control("heartbeat", (Stream("BTC/USDT", "orderbook"),))]
     assert isinstance(adapter.feed(feed.update())[0], BookFact)
     (fact,) = adapter.feed(feed.reset())
     assert isinstance(fact, BookFact)

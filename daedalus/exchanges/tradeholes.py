@@ -1,7 +1,8 @@
 """Where trade ids are contiguous, a number that is missing is a trade that was lost: it is asked for by REST.
 
 Whether an exchange's ids are contiguous is the exchange's affair, and it may change: when REST says several
-times that nothing was between two trades, their ids are no longer counted.
+times that nothing was between two trades, their ids are no longer counted. One id far from all others is not
+the one that the next must follow; a second makes it so.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ __all__ = ["Hole", "Request", "TradeHoles"]
 _PHANTOMS_MAX = 3  # holes that were none
 _OPEN_MAX = 4  # requests of one symbol at a time
 _DIGITS_MAX = 18
+_JUMP_MAX = 10_000_000  # further away, one id alone says nothing of the next
 
 
 class Hole(NamedTuple):
@@ -47,6 +49,8 @@ class TradeHoles:
         """Begin without a trade."""
         self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
+        self._far: dict[str, int] = {}  # the id after the last one, if it is far from it
+        self.outliers = 0  # ids far away that the next one did not confirm
         self._phantoms: dict[str, int] = {}
         self._open: dict[str, Request] = {}
         self._count = 0
@@ -55,6 +59,7 @@ class TradeHoles:
         """Forget the connection: its last ids and its requests."""
         self._first.clear()
         self._last.clear()
+        self._far.clear()
         self._open.clear()
 
     def seen(self, symbol: str, trade_id: str, count: int = 1) -> Hole | None:
@@ -69,13 +74,26 @@ class TradeHoles:
         if number is None:
             return None
         first, last = number - count + 1, self._last.get(symbol)
-        if last is not None and number <= last:
-            return None  # late, or told twice
+        if last is not None and (self._is_far(symbol, first, number) or number <= last):
+            return None  # nobody knows yet, or late, or told twice
         self._last[symbol] = number
         self._first.setdefault(symbol, first)
         if last is None or first <= last + 1 or self._phantoms.get(symbol, 0) >= _PHANTOMS_MAX:
             return None
         return Hole(last, first)
+
+    def _is_far(self, symbol: str, first: int, number: int) -> bool:
+        """Return whether an id is far from the last one. The second in turn that is far below replaces it."""
+        last = self._last[symbol]
+        far = abs(number - last) > _JUMP_MAX
+        if far and self._far.setdefault(symbol, number) == number:
+            return True
+        if self._far.pop(symbol, None) is not None and not far:
+            self.outliers += 1
+        if far and number < last:
+            self.outliers += 1  # the last one was
+            self._last[symbol], self._first[symbol] = number, first
+        return far and number < last
 
     def ask(
         self, symbol: str, after: int | str | None, before: int | None = None, page: int = 1

@@ -52,6 +52,32 @@ def test_late_and_repeated_trades_are_no_holes() -> None:
     assert [type(item) for item in adapter.feed(live(4, 13))] == [TradeFact]
 
 
+def test_one_id_far_ahead_hides_no_hole_after_it() -> None:
+    adapter = opened()
+    adapter.feed(live(0, 100))
+    for number, trade_id in enumerate((9 * 10**17, 9 * 10**17, 101), 1):
+        assert [type(item) for item in adapter.feed(live(number, trade_id))] == [TradeFact]
+    fault, *_ = adapter.feed(live(4, 105))
+    assert fault == Fault(TRADES, "sequence", "trade 105 follows 101: 3 missing", local=True)
+
+
+def test_a_connection_that_begins_with_an_id_far_ahead_finds_holes_after_two_more() -> None:
+    adapter = opened()
+    for number, trade_id in enumerate((9 * 10**17, 100, 101)):
+        assert [type(item) for item in adapter.feed(live(number, trade_id))] == [TradeFact]
+    fault, *_ = adapter.feed(live(3, 105))
+    assert fault == Fault(TRADES, "sequence", "trade 105 follows 101: 3 missing", local=True)
+
+
+def test_a_second_id_far_ahead_makes_it_the_one_to_follow() -> None:
+    adapter = opened()
+    adapter.feed(live(0, 100))
+    assert len(adapter.feed(live(1, 10**12))) == 1
+    fault, *_ = adapter.feed(live(2, 10**12 + 1))
+    assert isinstance(fault, Fault)
+    assert len(adapter.feed(live(3, 10**12 + 2))) == 1
+
+
 def test_backfill_goes_back_page_by_page_to_the_last_trade_that_is_known() -> None:
     adapter = opened()
     assert adapter.backfill("BTC/USD", None) == []

@@ -3,9 +3,13 @@
 Ids decide wherever there are ids: which of them are double is the collector's affair. An exchange without
 ids repeats old trades in its snapshots and its REST answers; there a trade counts as told before if the same
 time, price, amount and side came as often already. Live trades are never doubted: equal ones are legal.
+
+A time further ahead than clocks differ is none: it would hide every trade until it has come.
 """
 
+import time
 from collections import Counter, deque
+from collections.abc import Callable
 
 from daedalus.exchanges.adapter import TradeFact
 from daedalus.exchanges.tradeholes import Hole, Request, TradeHoles
@@ -17,17 +21,20 @@ CONTIGUOUS = {"binance", "binanceus", "binanceusdm", "binancecoinm"}
 """Exchanges whose trade ids are contiguous per symbol."""
 
 _REMEMBERED = 2000  # trades without an id: more than any snapshot of recent ones
+_AHEAD_NS = 60_000_000_000  # of the capture time: our clock may be behind the exchange's
+_LATE_MAX = 10_000_000  # a live id that is lower by more is not late: the one before was far ahead
 _Key = tuple[int | None, float, float, str | None]
 
 
 class TradeMemory:
     """The trades of one symbol."""
 
-    def __init__(self, *, contiguous: bool = False) -> None:
+    def __init__(self, *, contiguous: bool = False, wall_ns: Callable[[], int] = time.time_ns) -> None:
         """Begin without a trade.
 
         Args:
             contiguous: a number that is missing is a trade that is missing.
+            wall_ns: the wall clock, ns UTC.
         """
         self.last_id: str | None = None
         self.last_ts: int | None = None  # ns UTC, the exchange's time
@@ -35,6 +42,7 @@ class TradeMemory:
         self.lost_after: tuple[str | None, int | None] | None = None  # last id and time before a gap
         self.first_live: int | None = None  # id of the first live trade of this connection
         self._contiguous = contiguous
+        self._wall_ns = wall_ns
         self._keys: deque[_Key] = deque()
         self._counts: Counter[_Key] = Counter()
 
@@ -48,9 +56,10 @@ class TradeMemory:
     def seen(self, fact: TradeFact) -> Hole | None:
         """Note a trade; return the hole in front of it, if a live one leaves a hole."""
         live = not fact.flags & Flag.BACKFILLED
-        if fact.ts_event is not None and (self.last_ts is None or fact.ts_event >= self.last_ts):
-            self.last_ts, self.last_id = fact.ts_event, fact.trade_id
-        elif self.last_ts is None:
+        ts_event = self._credible(fact.ts_event)
+        if ts_event is not None and (self.last_ts is None or ts_event >= self.last_ts):
+            self.last_ts, self.last_id = ts_event, fact.trade_id
+        elif self.last_ts is None or (live and self._follows(fact.trade_id)):
             self.last_id = fact.trade_id
         if fact.trade_id is None:
             self._remember(_key(fact))
@@ -101,7 +110,21 @@ class TradeMemory:
                 return False
         if self.last_ts is None:
             return True
-        return fact.ts_event is not None and fact.ts_event > self.last_ts
+        ts_event = self._credible(fact.ts_event)
+        return ts_event is not None and ts_event > self.last_ts
+
+    def _credible(self, ts_event: int | None) -> int | None:
+        """Return the exchange's time, if it can be."""
+        if ts_event is None or ts_event > self._wall_ns() + _AHEAD_NS:
+            return None
+        return ts_event
+
+    def _follows(self, trade_id: str | None) -> bool:
+        """Return whether the id of a live trade is a later one than the last, which was no outlier."""
+        last = self.last_id
+        if trade_id is None or last is None or not (trade_id.isdecimal() and last.isdecimal()):
+            return False
+        return not 0 <= int(last) - int(trade_id) <= _LATE_MAX
 
     def _remember(self, key: _Key) -> None:
         self._keys.append(key)

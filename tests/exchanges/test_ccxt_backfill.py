@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from daedalus.exchanges.adapter import Control, Stream, TradeFact
@@ -283,6 +284,26 @@ def test_d08_trades_without_ids_are_told_once_and_equal_live_ones_are_legal() ->
         (5, 100.0),
         (6, 101.0),
     ]
+
+
+@pytest.mark.parametrize("name", ["{}", "u-{}"])
+def test_a_trade_with_a_time_far_ahead_hides_none_after_it(name: str) -> None:
+    now = 1_700_000_000_000
+    memory = TradeMemory(wall_ns=lambda: now * _MS)
+
+    def at(number: int, ms: int, flags: int = 0) -> Any:
+        return msgspec.structs.replace(fact(None, ms, flags), trade_id=name.format(number))
+
+    memory.seen(at(1, now - 100))
+    memory.seen(at(2, now * 2))
+    for number in range(3, 50):
+        memory.seen(at(number, now + number))
+    memory.seen(at(60, now * 2, int(Flag.BACKFILLED)))
+    assert (memory.last_id, memory.last_ts) == (name.format(49), (now + 49) * _MS)
+    assert memory.newer(at(61, now + 100))
+    assert not memory.newer(at(45, now + 45))
+    memory.seen(at(62, now + 59_000))  # our clock may be behind
+    assert memory.last_ts == (now + 59_000) * _MS
 
 
 def test_d08_pages_of_trades_without_ids_do_not_repeat_their_seam() -> None:

@@ -7,6 +7,9 @@ A connection is heard by anything that arrives on it. A stream is heard by its o
 of several that falls silent is noticed while its socket lives; and a book that repeats itself, with the
 same update id or the same time of the exchange, is not heard at all: it is frozen. But where an exchange
 says of a stream that nothing has changed, it is heard.
+
+The upper bound is the connection's and the books'. Trades come when somebody trades: two minutes without one
+prove nothing of a pair that has one a minute, so for trades and tickers their own pauses count beyond it.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -14,14 +17,16 @@ from typing import NamedTuple
 
 from daedalus.exchanges.adapter import BookFact, DepthFact, Fact, Stream, TickerFact, TradeFact
 
-__all__ = ["BookWatch", "Freshness", "Silence", "StreamWatch", "Watches"]
+__all__ = ["BookWatch", "Freshness", "QuietWatch", "Silence", "StreamWatch", "Watches"]
 
 _PAUSES = 8.0  # times the longest recent pause
 _DECAY = 0.999  # per message: the memory of a pause fades over about a thousand messages
 _NS = 1_000_000_000
 
 _FADE = 1 / (600 * _NS)  # a stream comes in bursts: the memory of its pauses fades with time, not messages
+_FADE_MAX = 0.1  # of the time gone by: pauses that are long against ten minutes are remembered for longer
 _EVIDENCE = 20  # messages that make a pace; until then only the upper bound counts
+_LONG = _FADE_MAX / _FADE  # ns
 _ALARMS_MAX = 5
 _FORGIVEN_NS = 6 * 3600 * _NS  # one alarm after so long: a pair as quiet as that is dropped 4 times a day
 
@@ -84,6 +89,7 @@ class Silence(NamedTuple):
 class StreamWatch:
     """Silence of one stream. Times are monotonic nanoseconds."""
 
+    may_be_quiet = False  # beyond the upper bound, if its own pauses say so
     __slots__ = ("alarmed_at", "alarms", "heard_count", "last", "maximum_s", "minimum_s", "pause", "stream")
 
     def __init__(self, stream: Stream, minimum_s: float, maximum_s: float) -> None:
@@ -106,7 +112,8 @@ class StreamWatch:
         """Note a fact."""
         since = mono_ns - self.last
         if since > 0:  # several facts of one message are one sign of life
-            faded = self.pause * (1.0 - since * _FADE)
+            pause = self.pause
+            faded = pause - since * (pause * _FADE if pause < _LONG else _FADE_MAX)
             self.pause = since if since > faded else faded  # noqa: FURB136 - a call costs more than all this
             self.last = mono_ns
             self.heard_count += 1
@@ -114,9 +121,12 @@ class StreamWatch:
     def limit_s(self, mono_ns: int) -> float:
         """Return how long a silence is a fault, s; doubled for each alarm that is not forgiven."""
         limit = self.maximum_s
+        pauses_s = _PAUSES * self.pause / _NS
         if self.heard_count >= _EVIDENCE:
-            limit = min(max(_PAUSES * self.pause / _NS, self.minimum_s), limit)
-        return limit * (1 << self._unforgiven(mono_ns))
+            limit = min(max(pauses_s, self.minimum_s), limit)
+        if self.may_be_quiet and pauses_s > limit:
+            limit = pauses_s
+        return min(limit * (1 << self._unforgiven(mono_ns)), self.maximum_s * (1 << _ALARMS_MAX))
 
     def alarm(self, mono_ns: int) -> None:
         """Double the limit, and start the watch anew."""
@@ -158,7 +168,14 @@ class BookWatch(StreamWatch):
             self.heard_count += 1
 
 
-class TickerWatch(StreamWatch):
+class QuietWatch(StreamWatch):
+    """Silence of a stream that speaks only when somebody trades."""
+
+    may_be_quiet = True
+    __slots__ = ()
+
+
+class TickerWatch(QuietWatch):
     """Silence of a ticker. It keeps the last fact, for a successor that must not tell it again."""
 
     __slots__ = ("fact",)
@@ -184,7 +201,7 @@ def _same(last: BookFact | DepthFact, fact: BookFact | DepthFact) -> bool:
 _KINDS: dict[str, tuple[type, type[StreamWatch]]] = {
     "orderbook": (BookFact, BookWatch),
     "depth": (DepthFact, BookWatch),
-    "trades": (TradeFact, StreamWatch),
+    "trades": (TradeFact, QuietWatch),
     "ticker": (TickerFact, TickerWatch),
 }
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from daedalus.exchanges.adapter import BookFact, DepthFact, Stream, TickerFact
-from daedalus.exchanges.freshness import BookWatch, StreamWatch, Watches
+from daedalus.exchanges.freshness import BookWatch, QuietWatch, StreamWatch, Watches
 from tests.exchanges.shellkit import BOOK, BTC, DEPTH, SIDE, TICKER, TRADES, book, depth, event, trade
 
 S = 1_000_000_000
@@ -67,7 +67,7 @@ def test_the_alarms_of_a_stream_double_its_limit_and_are_forgiven_with_time() ->
     assert one.limit_s(31 * hours) == 120
 
 
-def test_a_very_quiet_pair_is_dropped_a_few_times_a_day_and_no_more() -> None:
+def test_a_pair_that_is_quieter_than_the_bound_is_known_to_be_so_after_a_trade() -> None:
     """A trade every four minutes, the bound at two: every alarm is false."""
     dice = random.Random(5)
     watches = Watches([TRADES], 10, 120)
@@ -81,7 +81,44 @@ def test_a_very_quiet_pair_is_dropped_a_few_times_a_day_and_no_more() -> None:
         if watches.silent(now):
             alarms.append(second)
             watches.opened(now)
-    assert 3 <= len(alarms) <= 8
+    assert alarms == [121]
+
+
+@pytest.mark.parametrize(("mean_s", "drops_max"), [(60, 2), (300, 6)])
+def test_fifty_quiet_pairs_that_trade_by_chance_hardly_ever_drop_their_connection(
+    mean_s: int, drops_max: int
+) -> None:
+    dice = random.Random(1)
+    streams = [Stream(f"{n}/USD", "trades") for n in range(50)]
+    watches = Watches(streams, 10, 120)
+    watches.opened(0)
+    due = [dice.expovariate(1 / mean_s) for _ in streams]
+    drops = 0
+    for second in range(5, 12 * 3600, 5):
+        for n, stream in enumerate(streams):
+            while due[n] <= second:
+                watches.heard(trade(stream.symbol, "1"), int(due[n] * S))
+                due[n] += dice.expovariate(1 / mean_s)
+        if watches.silent(second * S):
+            drops += 1
+            watches.opened(second * S)
+    assert drops <= drops_max
+
+
+def test_a_quiet_trades_stream_that_died_is_dropped_at_last() -> None:
+    one = QuietWatch(TRADES, 10, 120)
+    one.opened(0)
+    for n in range(1, 200):
+        one.heard(None, n * 3600 * S)
+    assert one.limit_s(200 * 3600 * S) == 120 * 32
+
+
+def test_a_book_is_never_so_quiet() -> None:
+    one = BookWatch(BOOK, 10, 120)
+    one.opened(0)
+    for n in range(1, 40):
+        one.heard(book(BTC, n), n * 100 * S)
+    assert one.limit_s(3900 * S) == 120
 
 
 def test_fifty_quiet_pairs_drop_their_connection_together() -> None:
@@ -95,7 +132,7 @@ def test_fifty_quiet_pairs_drop_their_connection_together() -> None:
         if watches.silent(second * S):
             drops.append(second)
             watches.opened(second * S)
-    assert drops == [121, 362]
+    assert drops == [121, 322]
 
 
 def test_one_silent_stream_of_several_is_named() -> None:

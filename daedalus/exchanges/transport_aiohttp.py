@@ -114,7 +114,14 @@ class AiohttpTransport:
 
 async def connect(url: str, peer: Peer, handshake_s: float) -> AiohttpTransport:
     """Open a websocket: see `transport.connect`."""
-    from aiohttp import ClientError, ClientSession, InvalidURL, TraceConfig, WSServerHandshakeError
+    from aiohttp import (
+        ClientError,
+        ClientSession,
+        ClientWSTimeout,
+        InvalidURL,
+        TraceConfig,
+        WSServerHandshakeError,
+    )
     from yarl import URL
 
     trace = TraceConfig()
@@ -127,6 +134,7 @@ async def connect(url: str, peer: Peer, handshake_s: float) -> AiohttpTransport:
                 max_msg_size=FRAME_BYTES_MAX,
                 autoping=False,
                 autoclose=True,
+                timeout=ClientWSTimeout(ws_close=_CLOSE_S),
                 proxy=proxy_of(url),
                 decode_text=False,
             )

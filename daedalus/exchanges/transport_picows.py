@@ -57,7 +57,9 @@ class PicowsTransport:
         shake = self._transport.close_handshake
         if shake is None or shake.recv is None:
             return "connection lost without a close frame"
-        return f"closed by the exchange: {int(shake.recv.code)} {shake.recv.reason[:200]}".rstrip()
+        # a close frame may be empty, or have a code and no reason
+        code, reason = shake.recv.code, shake.recv.reason or ""
+        return f"closed by the exchange: {'' if code is None else int(code)} {reason[:200]}".rstrip(" :")
 
 
 async def connect(url: str, peer: Peer, handshake_s: float) -> PicowsTransport:

@@ -3,7 +3,9 @@
 import asyncio
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from hashlib import sha1
 
 import pytest
 
@@ -125,6 +127,29 @@ def test_what_is_no_websocket_is_refused(say: bytes) -> None:
             await connect(url, Ear(), 5)
 
     drive(lambda: raw_server(say)(work))
+
+
+@pytest.mark.parametrize("body", [b"", b"\x03\xe8", b"\x0f\xa1bye"])
+def test_a_goodbye_may_lack_its_reason_and_its_code(body: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line for line in request.splitlines() if line.lower().startswith("sec-websocket-key"))
+        proof = sha1((key.split()[1] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + b64encode(proof.digest()) + b"\r\n\r\n"
+            b"\x88" + bytes([len(body)]) + body
+        )
+        await reader.read()
+        writer.close()
+
+    async def work() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            transport = await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", Ear(), 5)
+            assert (await transport.wait_closed()).startswith("closed by the exchange")
+
+    drive(work)
 
 
 def test_a_handshake_has_its_time_and_no_more() -> None:

@@ -265,7 +265,7 @@ def _merged(causes: Iterable[Cause]) -> list[Hole]:
 
 
 def _reaches(item: Hole | Cause, start: int, end: int, limit: int) -> bool:
-    """Return whether something reaches into [start, end); what has no length, whether it is before `limit`."""
+    """Return whether something reaches into [start, end); without a length: whether it is before `limit`."""
     if item.start == item.end:
         return start <= item.start < limit
     return item.start < end and item.end > start

@@ -114,7 +114,8 @@ class Exchange(Table):
         default=10, description="the shortest silence of a stream that may count as a gap"
     )
     stale_max_s: Positive = Field(
-        default=120, description="the longest silence that does not; adaptive between the two"
+        default=120,
+        description="the longest silence of a connection or a book that does not; adaptive between the two",
     )
     reconnect_base_s: Positive = Field(default=0.5, description="first delay before connecting again")
     reconnect_cap_s: Positive = Field(default=300, description="the longest such delay")

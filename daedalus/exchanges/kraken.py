@@ -198,14 +198,7 @@ class KrakenAdapter:
 
     def ready(self) -> bool:
         """Return whether every stream that the exchange has is subscribed, and every book valid."""
-        return (
-            not self._broken
-            and self._subscriptions.complete()
-            and all(
-                state.valid or self._subscriptions.is_refused(state.streams[0])
-                for state in self._books.values()
-            )
-        )
+        return not self._broken and self._subscriptions.complete(self._books.values())
 
     def snapshots(self) -> list[DepthFact]:
         """Return the book, as deep as the exchange tells of it, of every valid `depth` stream."""

@@ -199,14 +199,7 @@ class OkxAdapter:
 
     def ready(self) -> bool:
         """Return whether every stream that the exchange has is subscribed, and every book valid."""
-        return (
-            not self._broken
-            and self._subscriptions.complete()
-            and all(
-                book.state.valid or self._subscriptions.is_refused(book.state.streams[0])
-                for book in self._books.values()
-            )
-        )
+        return not self._broken and self._subscriptions.complete(book.state for book in self._books.values())
 
     def snapshots(self) -> list[DepthFact]:
         """Return the book, as deep as the exchange tells of it, of every valid `depth` stream."""

@@ -102,9 +102,10 @@ class Symbolwise:
         """Do not expect streams that an earlier connection was refused."""
         self._refused.update(streams)
 
-    def complete(self) -> bool:
-        """Return whether every stream is subscribed that the exchange has."""
-        return bool(self._acked) and (self._acked | self._refused).issuperset(self._streams)
+    def complete(self, books: Iterable[BookState]) -> bool:
+        """Return whether every stream is subscribed that the exchange has, and every book of these valid."""
+        subscribed = bool(self._acked) and (self._acked | self._refused).issuperset(self._streams)
+        return subscribed and all(book.valid or self.is_refused(book.streams[0]) for book in books)
 
     def is_refused(self, stream: Stream) -> bool:
         """Return whether the exchange refuses a stream."""

@@ -32,7 +32,7 @@ class Maker(Protocol):
     reaper: Reaper
     cgroups: Cgroups | None
 
-    def strays(self, name: str) -> list[int]: ...
+    def strays(self, name: str) -> list[int] | None: ...
     def fault(self, error: BaseException) -> None: ...
 
 
@@ -183,6 +183,6 @@ class Body:
             self.leaf.kill()
             return False
         strays = self._maker.strays(self._name)
-        for stray in strays:
+        for stray in strays or ():
             process.kill_child(stray)
-        return not strays and (pid is None or process.group_is_empty(pid))
+        return strays == [] and (pid is None or process.group_is_empty(pid))

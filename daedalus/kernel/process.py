@@ -38,6 +38,7 @@ __all__ = [
 
 _PROC = Path("/proc")
 _READ_BYTES = 8192
+_ENV_END = 48  # place in `stat` behind the name: end of the environment in memory
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -129,13 +130,25 @@ def threads_of_group(pgid: int) -> list[int]:
     return found
 
 
-def environ_has(pid: int, marker: str) -> bool:
-    """Return whether `pid` was started with `marker` ("NAME=value") in its environment."""
+def environ_has(pid: int, *markers: str) -> bool | None:
+    """Return whether `pid` was started with one of `markers` ("NAME=value") in its environment.
+
+    None: it is on its way from one program to the next, and has no environment yet.
+    """
     try:
         data = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
-    return marker.encode() in data.split(b"\0")
+    if not data and _between_programs(pid):
+        return None
+    given = data.split(b"\0")
+    return any(marker.encode() in given for marker in markers)
+
+
+def _between_programs(pid: int) -> bool:
+    """Whether an exec of `pid` is half done: it lives, and has no environment yet."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in "ZX" and fields[_ENV_END] == "0"
 
 
 def signal_pidfd(pidfd: int, signum: int) -> bool:

@@ -65,12 +65,15 @@ class Reaper:
         if stopped is not None:
             self._stopped[pid] = stopped
 
-    def strays(self, groups: set[int], actors: list[str]) -> list[int]:
+    def strays(self, groups: set[int], actors: list[str]) -> list[int] | None:
         """Return children of ours that nobody watches and that belong to none of these.
 
         Args:
             groups: process groups that are accounted for.
             actors: names whose exec'd descendants may be ours for now.
+
+        Returns:
+            Their pids; None while one of them is between two programs, and nobody can tell yet whose it is.
         """
         marks = [f"DAEDALUS_ACTOR={name}" for name in actors]
         found = []
@@ -78,7 +81,10 @@ class Reaper:
             owner = process.group_of(pid)
             if pid in self._gone or owner is None or owner in groups:
                 continue
-            if not any(process.environ_has(pid, mark) for mark in marks):
+            owned = process.environ_has(pid, *marks)
+            if owned is None:
+                return None
+            if not owned:
                 found.append(pid)
         return found
 

@@ -267,8 +267,11 @@ class Supervisor:
         """Return what a new process of `spec` is told."""
         return order_of(spec, generation, self.tree, self.cores)
 
-    def strays(self, name: str) -> list[int]:
-        """Return children of ours that belong to no living actor: what escaped from the group of `name`."""
+    def strays(self, name: str) -> list[int] | None:
+        """Return children of ours that belong to no living actor: what escaped from the group of `name`.
+
+        None: it cannot be told at this moment; ask again.
+        """
         leaders = {other.pid for other in self.cells.values() if other.pid is not None}
         others = [other.spec.name for other in self.cells.values() if other.spec.name != name and other.live]
         return self.reaper.strays(leaders | self.nursery.groups(), others)

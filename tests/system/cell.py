@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from daedalus.dataset.layout import Layout
+from daedalus.kernel import journal
 from tests.system.tree import BIN
 
 RUN = """
@@ -132,6 +134,12 @@ class Cell:
     def truth(self, kind: str) -> list[dict[str, Any]]:
         lines = self.truth_file.read_text().splitlines()
         return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+    def journalled(self, channel: str) -> int:
+        """Return how many records of a channel are in its journals, not sealed yet."""
+        active = Layout(data=str(self.data)).active(channel)
+        read = (entry for _, path in journal.journals(active) for entry in journal.read(path))
+        return sum(entry.count for entry in read if isinstance(entry, journal.Entry))
 
     def rows(self, channel: str) -> list[dict[str, Any]]:
         """Return the stored rows of a channel, by capture time."""

@@ -138,7 +138,7 @@ def test_a_lost_connection_is_a_gap_row_in_each_channel(
 ) -> None:
     one = cell(*MODEL)
     one.start_collector(exchange, "BTC/USDT")
-    wait_for("trades", lambda: one.ask()["clients"] and one.ask()["sent"]["trades"] > 40)
+    wait_for("a record in each channel", lambda: all(map(one.journalled, one.channels)))
     run_for(one, 40)
     one.fault(kind, exchange)
     wait_for("three gaps", lambda: len(one.events("gap_recorded")) >= 3)

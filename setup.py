@@ -1,4 +1,4 @@
-"""Build of the compiled kernels: Cython 3 in pure-Python mode, one abi3 extension per module."""
+"""Build of the compiled modules: Cython 3 in pure-Python mode, one abi3 extension per module."""
 
 import os
 import sys
@@ -7,10 +7,12 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-# The rooms that are compiled. schema and the package's own __init__ stay plain: they run once.
+# The rooms that are compiled. What runs once (a schema, a package's own __init__) stays plain there.
+ROOMS = ("features", "compiled")
 KERNELS = sorted(
     path.with_suffix("").relative_to(HERE).as_posix()
-    for path in (HERE / "daedalus" / "features").glob("*.py")
+    for room in ROOMS
+    for path in (HERE / "daedalus" / room).glob("*.py")
     if "# cython: language_level=3" in path.read_text(encoding="utf-8")[:400]
 )
 LIMITED_API = "0x030B0000"  # CPython 3.11, the oldest supported

@@ -9,7 +9,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from daedalus.features import pure
+from daedalus import pure
 
 if TYPE_CHECKING:
     from daedalus.features.compute import compute

@@ -1,8 +1,8 @@
-"""How the kernels run without a compiler: a stand-in for `import cython`, and a finder that prefers source.
+"""How compiled modules run without a compiler: a stand-in for Cython, and a finder that prefers source.
 
-A kernel is a Python file with annotations that only Cython reads. Run as it is, it needs names that mean
-nothing: decorators that return what they get, and types that only ever stand in annotations. That is
-`_Cython`. It takes the place of the real module only where Cython is not installed.
+A compiled module is a Python file with annotations that only Cython reads. Run as it is, it needs names
+that mean nothing: decorators that return what they get, and types that only ever stand in annotations.
+That is `stand_in`. It takes the place of the real module only where Cython is not installed.
 """
 
 import math
@@ -37,7 +37,7 @@ def _declare(_kind: object, value: T) -> T:
 
 
 def stand_in() -> ModuleType:
-    """Return a module with the few names of `cython` that the kernels use."""
+    """Return a module with the few names of `cython` that they use."""
     cython = ModuleType("cython", "Stand-in for Cython's own pure-Python mode.")
     vars(cython).update(
         compiled=False,
@@ -77,17 +77,16 @@ class SourceFinder(MetaPathFinder):
 
 
 def install(package: str, folder: str, *, from_source: bool) -> None:
-    """Make `package` importable as it is: from source if asked, and with a stand-in where Cython is missing.
+    """Make `package` importable as it is: from source if asked, with a stand-in where Cython is missing.
 
     Args:
-        package: dotted name of the package of kernels.
+        package: dotted name of the package of compiled modules.
         folder: its directory.
         from_source: run the sources although compiled modules lie beside them.
     """
     if from_source and not any(isinstance(f, SourceFinder) and f.package == package for f in sys.meta_path):
         sys.meta_path.insert(0, SourceFinder(package, Path(folder)))
-    book = Path(folder, "book.py")
-    uncompiled = from_source or not any(book.parent.glob("book.*.so"))
+    uncompiled = from_source or not any(Path(folder).glob("*.so"))
     if uncompiled and "cython" not in sys.modules and find_spec("cython") is None:
         sys.modules["cython"] = stand_in()
         sys.modules["cython.cimports"] = ModuleType("cython.cimports")

@@ -7,6 +7,7 @@ earlier when the time is over.
 import random
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.system.power import STAGES, Machine, unavailable
@@ -51,4 +52,6 @@ def soak(seed: int, duration_s: float) -> int:
             return 1
         finally:
             machine.close()
+    met = Counter(machine.reached)
+    print("stages: " + ", ".join(f"{stage} {met[stage]}" for stage in STAGES))
     return 0

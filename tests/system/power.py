@@ -23,7 +23,7 @@ from pathlib import Path
 from daedalus.actors import endpoints
 from daedalus.kernel.inotify import APPEARS, Inotify
 
-__all__ = ["STAGES", "Machine", "unavailable"]
+__all__ = ["NAMED", "STAGES", "Machine", "unavailable"]
 
 HERE = Path(__file__).resolve().parent
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
@@ -44,6 +44,9 @@ STAGES: dict[str, tuple[str, int, str, str] | None] = {
     "publish": ("raw/active/trades", _MOVED_FROM, "journal_", ".tmp"),
     "remove": ("raw/active/trades", _DELETE, "journal_", ".closed"),
 }
+
+NAMED = ("append", "rotate", "seal", "publish", "counter")
+"""The stages that have a name of their own in the promise; the others lie between these."""
 
 
 def unavailable() -> str:
@@ -75,6 +78,7 @@ class Machine:
         self.dice = random.Random(seed)
         self.boots = 0
         self.acked: dict[str, int] = {}  # session -> acknowledged, as the sender's spool has it
+        self.reached: list[str] = []  # stages that were seen to begin just before a cut
         self.log = (base / "stderr.log").open("ab")
         self._children: list[subprocess.Popen[bytes]] = []
         self._image = base / "disk-0.img"
@@ -119,6 +123,9 @@ class Machine:
         """Return in the middle of `stage`, give or take a moment."""
         where = STAGES[stage]
         if where is None:
+            before = self._stored()
+            self._until(stage, lambda: self._stored() > before)
+            self.reached.append(stage)
             time.sleep(self.dice.uniform(0.0, 0.5))
             return
         below, mask, begin, end = where
@@ -136,6 +143,7 @@ class Machine:
             self._until(stage, seen)
         finally:
             news.close()
+        self.reached.append(stage)
         time.sleep(self.dice.choice((0.0, 0.0, 0.0005, 0.002, 0.005)))
 
     def cut(self) -> None:

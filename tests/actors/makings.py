@@ -54,16 +54,21 @@ class Bench:
     """One process of a collector, without sockets. Several in turn share a directory, as after a restart."""
 
     def __init__(
-        self, directory: Path, *keys: Stream, spool_bytes: int = 1 << 20, asked: bool = True
+        self,
+        directory: Path,
+        *keys: Stream,
+        exchange: str = "x",
+        spool_bytes: int = 1 << 20,
+        asked: bool = True,
     ) -> None:
         self.clock = ManualClock(START)
         self.listener = Listener()
-        self.intake = Intake("x", keys, self.clock)
+        self.intake = Intake(exchange, keys, self.clock)
         channels = dict.fromkeys(key.channel for key in keys)
         self.outlets = {
             channel: Outlet(
                 channel,
-                exchange="x",
+                exchange=exchange,
                 source="native",
                 runtime=str(directory),
                 spool_bytes=spool_bytes,

@@ -18,6 +18,7 @@ from daedalus.actors.replay import ReplayIndex
 from daedalus.actors.rows import Stamp, make_instrument
 from daedalus.actors.session import Session, StreamState
 from daedalus.actors.sidewatch import SideWatch
+from daedalus.actors.times import is_time
 from daedalus.exchanges.adapter import (
     BookFact,
     Control,
@@ -150,6 +151,8 @@ class Intake:
         session = self.session
         outlet = self.outlets[state.channel]
         missing = None
+        if fact.ts_event is not None and not is_time(fact.ts_event):
+            fact = structs.replace(fact, ts_event=None)
         if type(fact) is TradeFact:
             ids = session.trades.of[fact.symbol]
             if state.hole is not None or state.closing is not None:
@@ -238,6 +241,17 @@ class Intake:
         """Return the id of the last trade stored of a symbol, by this process or one before."""
         ids = self.session.trades.of.get(symbol)
         return None if ids is None else ids.last
+
+    def last_trade_at(self, symbol: str) -> int | None:
+        """Return the exchange's time, ns, of the last trade stored of a symbol, as far as it is known."""
+        ids = self.session.trades.of.get(symbol)
+        return None if ids is None else ids.last_ts
+
+    def unfilled(self, stream: Stream, since: int, until: int | None, detail: str) -> None:
+        """Store the gap row of a stretch that REST did not fill: it lies in another gap."""
+        if not self.closing and stream in self.session.streams:
+            gap = self.session.unfilled(stream, since, until, detail, self.capture())
+            self.store_gap(gap, self.session.mark(gap))
 
     def lost(self, fault: Fault, since: int | None) -> None:
         """Open the gaps of a fault. Of connections that we close ourselves only the end is noted."""

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 
 from daedalus.actors.rows import Stamp, make_row
 from daedalus.actors.streamstate import Hole, StreamState
+from daedalus.actors.times import is_believable
 from daedalus.actors.tradeids import TradeMemory
 from daedalus.exchanges.adapter import DepthFact, Fact, Fault, Now, Stream, TradeFact
 from daedalus.kernel.journal import Mark
@@ -249,6 +250,12 @@ class Session:
             return Mark(state.last_at, state.stored_seq or 0, self.session_id)
         return state.earlier
 
+    def unfilled(self, key: Stream, since: int, until: int | None, detail: str, now: Now) -> Gap:
+        """Return the gap of a stretch, ns, that was missed and that nobody filled; until None: to now."""
+        ended_at = now.ts_recv if until is None else min(until, now.ts_recv)
+        hole = Hole("error", since, None, detail)
+        return self._gap(self.streams[key], hole, ended_at, None, now)
+
     def _gap(self, state: StreamState, hole: Hole, ended_at: int, last_seq: int | None, now: Now) -> Gap:
         state.gaps += 1
         return Gap(
@@ -331,8 +338,14 @@ class Session:
             state.after_gap = bool(flags & _BACKFILLED)
         ts_recv = self.tick(fact.symbol, now.ts_recv)
         stamp = Stamp(self.exchange, state.symbol, self.session_id, self.clock_ok, ts_recv, state.seq, flags)
-        if fact.ts_event is not None and not flags & _NOT_LIVE:
+        if (
+            fact.ts_event is not None
+            and not flags & _NOT_LIVE
+            and is_believable(fact.ts_event, ts_recv, clock_ok=self.clock_ok)
+        ):
             state.lags_ns.append(ts_recv - fact.ts_event)
+            if type(fact) is TradeFact:
+                self.trades.of[fact.symbol].note_time(fact.ts_event)
         return make_row(fact, now, stamp)
 
     def frame(self, state: StreamState, connection: int, payload: str | bytes, now: Now) -> Frame:

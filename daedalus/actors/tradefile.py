@@ -23,7 +23,7 @@ class TradeFile:
         """Name the file. `data`: the data directory; "" for none, and then nothing is kept."""
         self.path: Path | None = Layout(data=data).state() / f"trades-{exchange}.json" if data else None
         self._memory = memory
-        self._taken = 0
+        self._saved: list[tuple[int, int | None]] = []
         self._told = False
 
     def load(self) -> None:
@@ -44,9 +44,9 @@ class TradeFile:
 
     async def save_later(self, until: int) -> None:
         """Do the same beside the loop, if there were trades since the last time."""
-        taken = sum(ids.taken for ids in self._memory.of.values())
-        if self.path is not None and taken != self._taken:
-            self._taken = taken
+        known = [(ids.taken, ids.last_ts) for ids in self._memory.of.values()]
+        if self.path is not None and known != self._saved and any(taken or ts for taken, ts in known):
+            self._saved = known
             await asyncio.to_thread(self._write, self._memory.encode(until))
 
     def _write(self, content: bytes) -> None:

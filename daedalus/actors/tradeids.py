@@ -21,6 +21,7 @@ from itertools import islice
 
 import msgspec
 
+from daedalus.actors.times import is_believable
 from daedalus.exchanges.adapter import TradeFact
 from daedalus.records import Flag, Trade
 
@@ -52,6 +53,7 @@ class Remembered(msgspec.Struct, forbid_unknown_fields=True):
     ranges: list[tuple[int, int]] = []
     others: list[str] = []
     since: int | None = None  # ns UTC, exchange time: ids up to then may be missing; None: none is
+    last_ts: int | None = None  # ns UTC, exchange time of the last live trade; None: of an earlier version
 
 
 class TradeIds:
@@ -60,6 +62,7 @@ class TradeIds:
     def __init__(self) -> None:
         """Begin without a trade."""
         self.last: str | None = None  # of the last live trade: what came after it may be asked for
+        self.last_ts: int | None = None  # ns UTC, see Remembered; by whom REST is asked from a time on
         self.until = 0  # ns UTC, see Remembered
         self.since: int | None = None  # ns UTC, see Remembered: of what was restored
         self.horizon: int | None = None  # ns UTC: what happened before and is told again, is stored
@@ -194,8 +197,20 @@ class TradeIds:
         """Take capture times minus exchange times, ns."""
         self.lag_ns = min(self.lag_ns, min(lags_ns, default=0))
 
+    def note_time(self, ts_event: int) -> None:
+        """Take the believable exchange time, ns UTC, of a live trade."""
+        if self.last_ts is None or ts_event > self.last_ts:
+            self.last_ts = ts_event
+
     def remember_row(self, row: Trade) -> None:
         """Take a trade that an earlier process stored."""
+        at = row.ts_event
+        if (
+            at is not None
+            and not row.flags & _BACKFILLED
+            and is_believable(at, row.ts_recv, clock_ok=row.clock_ok)
+        ):
+            self.note_time(at)
         if row.trade_id is not None:
             self.remember(row.trade_id, row.ts_event, live=not row.flags & _BACKFILLED)
         else:
@@ -237,9 +252,11 @@ class TradeIds:
         times = [*self._times[:first], *islice(self._others.values(), left_out)]
         if self._dropped is not None:
             times.append(self._dropped)
+        if self.last is None and self.last_ts is not None:  # no ids, so none is saved: all were stored
+            times.append(self.last_ts)
         since = min(max(times), until - self.lag_ns) if times else None
         others = list(islice(self._others, left_out, None))
-        return Remembered(until, self.lag_ns, self.last, ranges, others, since)
+        return Remembered(until, self.lag_ns, self.last, ranges, others, since, self.last_ts)
 
     def restore(self, saved: Remembered) -> None:
         """Take what an earlier process saved. Called before anything else."""
@@ -250,6 +267,7 @@ class TradeIds:
             self._lows = [low for low, _ in saved.ranges]
             self._highs = [high for _, high in saved.ranges]
         self.last, self.until, self.lag_ns = saved.last, saved.until, min(saved.lag_ns, 0)
+        self.last_ts = saved.last_ts
         latest = self.until - self.lag_ns  # when each of its trades happened is not in it: not after this
         self._times = [latest] * len(self._highs)
         self._others = dict.fromkeys(saved.others, latest)
@@ -314,7 +332,8 @@ class TradeMemory:
 
     def encode(self, until: int) -> bytes:
         """Return the content of the file."""
-        return msgspec.json.encode({symbol: ids.saved(until) for symbol, ids in self.of.items() if ids.last})
+        known = {symbol: ids for symbol, ids in self.of.items() if ids.last or ids.last_ts is not None}
+        return msgspec.json.encode({symbol: ids.saved(until) for symbol, ids in known.items()})
 
     def decode(self, content: bytes) -> None:
         """Take the content of the file.

@@ -277,6 +277,14 @@ class Sink(Protocol):
         """Return the id of the last trade stored of a symbol, by this process or one before; None: none."""
         ...
 
+    def last_trade_at(self, symbol: str) -> int | None:
+        """Return the exchange's time, ns UTC, of the last trade stored of a symbol; None: not known."""
+        ...
+
+    def unfilled(self, stream: Stream, since: int, until: int | None, detail: str) -> None:
+        """Say that REST did not fill a stretch that was missed, by the exchange's time, ns; None: to now."""
+        ...
+
     def lost(self, fault: Fault, since: int | None) -> None:
         """Open a gap. `since`: capture time, ns, of the connection's last good message, if any."""
         ...

@@ -44,7 +44,7 @@ class CcxtOptions(msgspec.Struct, frozen=True, kw_only=True):
     bulk: dict[str, int] = msgspec.field(default_factory=BULK.copy)
     streams_per_connection: int = 0  # where ccxt lets one choose (Binance); 0: one connection each
     backfill: bool = True
-    backfill_pages: int = 10  # of 1000 trades, for each hole
+    backfill_pages: int = 50  # for each hole: of 1000 trades, of as many as the exchange likes elsewhere
     markets_reload_s: float = 86_400.0
     allowed: tuple[float, float] | None = None  # subscriptions (how many, in s); None: what is known
 

@@ -119,8 +119,9 @@ class CcxtExchange:
         results = Results(options.id, translator, self._unified)
         if options.backfill:
             for symbol in options.channels.get("trades", ()):
-                if (last := self._sink.last_trade(symbol)) is not None:
-                    results.memory(symbol).lost_after = (last, None)
+                lost = self._sink.last_trade(symbol), self._sink.last_trade_at(symbol)
+                if lost != (None, None):
+                    results.memory(symbol).lost_after = lost
         hooks = self.hooks = Hooks(
             self.exchange,
             self._sink,
@@ -259,7 +260,10 @@ class CcxtExchange:
             else:
                 found = self._take_missed(stream, span, missed) or found
                 if not missed.behind:
-                    get_logger().info("trades_backfilled", symbol=symbol, trades=found, after=span.last_id)
+                    cut = missed.cut.why if missed.cut is not None else None
+                    get_logger().info(
+                        "trades_backfilled", symbol=symbol, trades=found, after=span.last_id, cut=cut
+                    )
                     return
             await asyncio.sleep(self._keep.delay_s(attempt + 1))
 
@@ -280,6 +284,10 @@ class CcxtExchange:
         if facts:
             self.backfilled += len(facts)
             self._sink.take(self._sink.capture(), facts)
+        cut = missed.cut
+        if cut is not None and cut.since is not None and not missed.behind:
+            detail = f"cannot fill in all trades after {span.last_id or 'the gap'}: {cut.why}"
+            self._sink.unfilled(stream, cut.since, cut.until, detail)
         return len(facts)
 
     # -- silence

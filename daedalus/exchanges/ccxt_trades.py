@@ -41,6 +41,7 @@ class TradeMemory:
         self.holes = TradeHoles()
         self.lost_after: tuple[str | None, int | None] | None = None  # last id and time before a gap
         self.first_live: int | None = None  # id of the first live trade of this connection
+        self.first_live_ts: int | None = None  # ns UTC, the exchange's time of the first that has one
         self._contiguous = contiguous
         self._wall_ns = wall_ns
         self._keys: deque[_Key] = deque()
@@ -49,7 +50,7 @@ class TradeMemory:
     def reconnected(self) -> None:
         """Forget which id must come next: the connection is another one. Note where its gap began."""
         self.holes.clear()
-        self.first_live = None
+        self.first_live = self.first_live_ts = None
         if self.lost_after is None:
             self.lost_after = (self.last_id, self.last_ts)
 
@@ -61,6 +62,8 @@ class TradeMemory:
             self.last_ts, self.last_id = ts_event, fact.trade_id
         elif self.last_ts is None or (live and self._follows(fact.trade_id)):
             self.last_id = fact.trade_id
+        if live and self.first_live_ts is None:
+            self.first_live_ts = ts_event
         if fact.trade_id is None:
             self._remember(_key(fact))
             return None

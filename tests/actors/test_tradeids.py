@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daedalus.actors.tradefile import TradeFile
 from daedalus.actors.tradeids import Remembered, TradeIds, TradeMemory
 from daedalus.exchanges.adapter import TradeFact
+from daedalus.records import Flag, Trade
 from tests.actors.makings import BTC, START, backfilled, trade
 
 S = 1_000_000_000
@@ -192,6 +193,52 @@ def test_a_file_of_an_earlier_version_that_is_full_is_not_believed_to_have_every
     made.told({"BTC-USD": START})
     assert not made.of[BTC].is_new(backfilled(1001, ts_event=START))
     assert made.of[BTC].is_new(backfilled(1001, ts_event=START + 1))
+
+
+@pytest.mark.parametrize("number", [7, None])
+def test_the_time_of_the_last_trade_outlives_its_process(tmp_path: Path, number: int | None) -> None:
+    first, file = memory(tmp_path)
+    first.of[BTC].is_new(trade(number))
+    first.of[BTC].note_time(START + 5)
+    first.of[BTC].note_time(START + 3)
+    file.save(START)
+    again, _ = memory(tmp_path)
+    assert again.of[BTC].last_ts == START + 5
+    assert again.of[BTC].last == (None if number is None else "7")
+
+
+def test_a_file_of_an_earlier_version_has_no_time_and_is_read(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    old = b'{"BTC/USD":{"until":5,"lag_ns":0,"last":"9","ranges":[[1,9]],"others":[],"since":null}}'
+    (tmp_path / "state" / "trades-x.json").write_bytes(old)
+    again, _ = memory(tmp_path)
+    assert (again.of[BTC].last, again.of[BTC].last_ts) == ("9", None)
+    assert not again.of[BTC].is_new(backfilled(9))
+
+
+def test_trades_without_an_id_that_are_told_again_after_a_restart_are_stored_once(tmp_path: Path) -> None:
+    first, file = memory(tmp_path)
+    for at in (1, 2, 3):
+        first.of[BTC].is_new(trade(None, ts_event=START + at))
+        first.of[BTC].note_time(START + at)
+    file.save(START + 50)
+    again, _ = memory(tmp_path)
+    again.told({"BTC-USD": START + 50})
+    told = [backfilled(None, ts_event=START + at) for at in (2, 3, 4)]
+    assert new(again.of[BTC], told) == [False, False, True]
+
+
+def test_the_time_of_the_last_trade_is_that_of_a_believable_row() -> None:
+    def row(ts_event: int | None, flags: int = 0) -> Trade:
+        return Trade(
+            exchange="x", symbol="BTC-USD", collected_at=0, ts_recv=START, trade_id=None, ts_event=ts_event,
+            side=None, price=1.0, amount=1.0, cost=None, info_json=None, symbol_raw=BTC, seq=1,
+            session_id="s", capture_mono_ns=0, clock_ok=True, exch_seq=None, flags=flags, side_raw=None,
+        )  # fmt: skip
+
+    made, _ = memory()
+    made.remember([row(START - 5), row(None), row(START + 61 * S), row(1), row(START, Flag.BACKFILLED)])
+    assert made.of[BTC].last_ts == START - 5
 
 
 def test_a_clock_behind_the_exchange_moves_the_horizon(tmp_path: Path) -> None:

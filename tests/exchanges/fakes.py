@@ -31,6 +31,8 @@ class ListSink:
         self.frames: list[tuple[Now, int, bytes, bool]] = []
         self.markets: list[InstrumentFact] = []
         self.last: dict[str, str] = {}  # symbol -> id of the last trade stored
+        self.last_at: dict[str, int] = {}  # symbol -> exchange time of it, ns
+        self.left_out: list[tuple[Stream, int, int | None, str]] = []  # what REST did not fill
         self.captures = 0
 
     def capture(self) -> Now:
@@ -51,6 +53,12 @@ class ListSink:
 
     def last_trade(self, symbol: str) -> str | None:
         return self.last.get(symbol)
+
+    def last_trade_at(self, symbol: str) -> int | None:
+        return self.last_at.get(symbol)
+
+    def unfilled(self, stream: Stream, since: int, until: int | None, detail: str) -> None:
+        self.left_out.append((stream, since, until, detail))
 
     def of(self, kind: type) -> list[Any]:
         return [item for _, item in self.taken if isinstance(item, kind)]

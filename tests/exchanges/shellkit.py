@@ -73,6 +73,12 @@ class Sink(ListSink):
     def last_trade(self, symbol: str) -> str | None:
         return self.last.get(symbol)
 
+    def last_trade_at(self, _symbol: str) -> int | None:
+        return None
+
+    def unfilled(self, stream: Stream, since: int, until: int | None, detail: str) -> None:
+        raise AssertionError((stream, since, until, detail))
+
     @property
     def ids(self) -> list[str | None]:
         return [trade.trade_id for trade in self.trades]

@@ -190,7 +190,7 @@ def test_elsewhere_pages_follow_the_time_and_are_bounded() -> None:
         desk.exchange.set_markets(desk.markets)
         translator = Translator(levels=1, side="taker")
         results = Results("kraken", translator, {"BTC/USDT": "BTC/USDT"})
-        found, whole, _ = await missed_trades(
+        found, whole, *_ = await missed_trades(
             desk.exchange, results, "BTC/USDT", "BTC/USDT", Span("10", 10 * _MS, 15), 10
         )
         assert asked == [10, 12, 14]
@@ -216,7 +216,7 @@ def test_coinbase_tells_the_newest_of_a_span_so_its_pages_go_back() -> None:
         desk.answer(fetch_trades=fetch)
         results = Results("coinbase", Translator(levels=1, side="taker"), {"BTC/USD": "BTC/USD"})
         span = Span("99", 1_000_990 * _MS)
-        found, whole, _ = await missed_trades(desk.exchange, results, "BTC/USD", "BTC/USD", span, 10)
+        found, whole, *_ = await missed_trades(desk.exchange, results, "BTC/USD", "BTC/USD", span, 10)
         assert [fact.trade_id for fact in found] == [str(n) for n in range(100, 2_500)]
         assert whole
         assert [since for since, _ in asked] == [1_000_990] * 3

@@ -175,7 +175,7 @@ class Intake:
             return
         session.stored(state, row)
         self.sides.see(fact, row.ts_recv)
-        place = (row.seq, row.ts_recv, outlet.spool.next_seq - 1)
+        place = (row.seq, outlet.spool.next_seq - 1)
         self.index.add(state.symbol, state.channel, place, row.session_id)
         there = self._topics.get(state.key)
         if there is not None and self.publisher is not None:

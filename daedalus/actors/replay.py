@@ -1,8 +1,12 @@
 """Where each row of the running session lies in its spool, and the answers of the replay endpoint.
 
 A subscriber that sees a hole in the numbers asks for the missing rows; they are still in the spool. The
-index is exact (number, capture time and place of every row, 24 bytes), so an answer reads only what it
-returns, at most 1 MiB, and never holds up the loop for long.
+index is exact (number, order of capture and place of every row), so an answer reads only what it returns, at
+most 1 MiB, and never holds up the loop for long.
+
+It grows until the rings have gone round once, which takes a ring of trades an hour: it is made of chunks of
+one size, 13 bytes a row, that are used again. Arrays that grow would be twice that, and leave holes in the
+heap wherever they had been.
 
 Request `[id, symbol, {channel: [from, to]}, session_id]`, both ends included; reply `[id, ok, [record …]]`
 merged by capture time. `ok` false: not all of it is there any more. A reply at its limit is cut: ask again.
@@ -19,6 +23,9 @@ __all__ = ["ReplayIndex"]
 
 REPLY_BYTES_MAX = 1 << 20
 _TRIM_EVERY = 4096
+_CHUNK = 128  # rows: little for a stream of a few rows, and few objects for one of many
+_SPARE_MAX = 64  # chunks that wait for use; more come free at once only where there are many streams
+_BLANK = bytes(3 * 4 * _CHUNK)
 
 
 class Ring(Protocol):
@@ -31,25 +38,82 @@ class Ring(Protocol):
 
 
 class _Place(NamedTuple):
-    ts_recv: int
+    order: int  # of all rows that were added: ascending as their capture times are
     channel: str
     spool_seq: int
+
+
+class _Chunk:
+    """Consecutive rows of one stream, as distances from the first: numbers, then orders, then places."""
+
+    __slots__ = ("cells", "count", "order", "place", "seq")
+
+    def __init__(self, cells: "array[int]", seq: int, order: int, place: int) -> None:
+        self.cells = cells
+        self.count = 0
+        self.seq, self.order, self.place = seq, order, place
+
+    def put(self, seq: int, order: int, place: int) -> None:
+        """Note a row.
+
+        Raises:
+            OverflowError: it is too far from the first: ever so many were shed in between.
+        """
+        cells, at = self.cells, self.count
+        cells[at] = seq - self.seq
+        cells[_CHUNK + at] = order - self.order
+        cells[2 * _CHUNK + at] = place - self.place
+        self.count = at + 1
+
+    def last_place(self) -> int:
+        return self.place + self.cells[2 * _CHUNK + self.count - 1]
+
+    def span(self, first: int, last: int, oldest: int) -> range:
+        """Return which rows are numbered `first` to `last` and not below place `oldest`."""
+        cells, count, places = self.cells, self.count, 2 * _CHUNK
+        begin = bisect_left(cells, first - self.seq, 0, count)
+        end = bisect_right(cells, last - self.seq, 0, count)
+        there = bisect_left(cells, oldest - self.place, places, places + count) - places
+        return range(max(begin, there), end)
 
 
 class _Rows:
     """One stream's rows, ascending."""
 
-    __slots__ = ("places", "seqs", "times")
+    __slots__ = ("chunks", "newest")
 
     def __init__(self) -> None:
-        self.seqs = array("q")
-        self.times = array("q")
-        self.places = array("q")
+        self.chunks: list[_Chunk] = []
+        self.newest = 0  # number of the last row, whether it is still there or not
 
-    def trim(self, oldest: int) -> None:
-        gone = bisect_left(self.places, oldest)
-        if gone:
-            del self.seqs[:gone], self.times[:gone], self.places[:gone]
+    def trim(self, oldest: int) -> list[_Chunk]:
+        """Give up the chunks of which nothing is in the ring any more; return them."""
+        chunks = self.chunks
+        gone = 0
+        while gone < len(chunks) and chunks[gone].last_place() < oldest:
+            gone += 1
+        freed = chunks[:gone]
+        del chunks[:gone]
+        return freed
+
+    def find(self, channel: str, first: int, last: int, oldest: int) -> tuple[int, list[_Place]]:
+        """Return how many rows of `first` to `last` are there, and the places of as many as a reply holds."""
+        count = 0
+        found: list[_Place] = []
+        for chunk in self.chunks[max(bisect_right(self.chunks, first, key=_number) - 1, 0) :]:
+            if chunk.seq > last:
+                break
+            cells = chunk.cells
+            span = chunk.span(first, last, oldest)
+            count += len(span)
+            for at in span[: _ROWS_MAX - len(found)]:
+                order, place = chunk.order + cells[_CHUNK + at], chunk.place + cells[2 * _CHUNK + at]
+                found.append(_Place(order, channel, place))
+        return count, found
+
+
+def _number(chunk: _Chunk) -> int:
+    return chunk.seq
 
 
 class ReplayIndex:
@@ -60,37 +124,60 @@ class ReplayIndex:
         self._spools = spools
         self._epochs = {channel: spool.epoch for channel, spool in spools.items()}
         self._rows: dict[tuple[str, str], _Rows] = {}
+        self._spare: list[array[int]] = []
         self._session = ""
         self._added = 0
         self.served = self.refused = 0
 
-    def add(self, symbol: str, channel: str, place: tuple[int, int, int], session_id: str) -> None:
-        """Note a row that was just appended.
+    def add(self, symbol: str, channel: str, place: tuple[int, int], session_id: str) -> None:
+        """Note a row that was just appended. Those of one symbol come in the order of their capture.
 
         Args:
             symbol: sanitised.
             channel: ours.
-            place: its seq, its ts_recv, its sequence in the spool.
+            place: its seq, its sequence in the spool.
             session_id: a new one forgets all rows before.
         """
         spool = self._spools[channel]
         if session_id != self._session:
             self._session = session_id
             self._rows.clear()
-        if spool.epoch != self._epochs[channel]:  # the ring was renumbered
-            self._epochs[channel] = spool.epoch
-            for key in [key for key in self._rows if key[1] == channel]:
-                del self._rows[key]
+        if spool.epoch != self._epochs[channel]:
+            self._renumbered(channel)
         rows = self._rows.get((symbol, channel))
         if rows is None:
             rows = self._rows[symbol, channel] = _Rows()
-        rows.seqs.append(place[0])
-        rows.times.append(place[1])
-        rows.places.append(place[2])
-        self._added += 1
-        if self._added % _TRIM_EVERY == 0:
-            for (_, name), one in self._rows.items():
-                one.trim(self._spools[name].oldest())
+        seq, spool_seq = place
+        order = self._added = self._added + 1
+        try:
+            chunk = rows.chunks[-1]
+            if chunk.count == _CHUNK:
+                chunk = self._begin(rows, seq, order, spool_seq)
+            chunk.put(seq, order, spool_seq)
+        except (IndexError, OverflowError):
+            self._begin(rows, seq, order, spool_seq).put(seq, order, spool_seq)
+        rows.newest = seq
+        if order % _TRIM_EVERY == 0:
+            self._trim()
+
+    def _begin(self, rows: _Rows, seq: int, order: int, place: int) -> _Chunk:
+        cells = self._spare.pop() if self._spare else array("I", _BLANK)
+        chunk = _Chunk(cells, seq, order, place)
+        rows.chunks.append(chunk)
+        return chunk
+
+    def _renumbered(self, channel: str) -> None:
+        """Forget the places of a ring that was begun afresh."""
+        self._epochs[channel] = self._spools[channel].epoch
+        for (_, name), rows in self._rows.items():
+            if name == channel:
+                rows.chunks.clear()
+
+    def _trim(self) -> None:
+        spare = self._spare
+        for (_, name), rows in self._rows.items():
+            spare += [chunk.cells for chunk in rows.trim(self._spools[name].oldest())]
+        del spare[_SPARE_MAX:]
 
     def answer(self, request: bytes) -> bytes | None:
         """Return the reply to a request; None if it is none."""
@@ -114,13 +201,10 @@ class ReplayIndex:
             if rows is None:
                 complete = complete and channel in self._spools and last >= _OPEN
                 continue
-            rows.trim(self._spools[channel].oldest())
-            begin, end = bisect_left(rows.seqs, first), bisect_right(rows.seqs, last)
-            newest = rows.seqs[-1] if rows.seqs else first - 1
-            wanted = min(last, newest) - first + 1 if last >= _OPEN else last - first + 1
-            complete = complete and end - begin == max(wanted, 0)
-            end = min(end, begin + _ROWS_MAX)
-            runs.append([_Place(rows.times[i], channel, rows.places[i]) for i in range(begin, end)])
+            found, places = rows.find(channel, first, last, self._spools[channel].oldest())
+            wanted = (rows.newest if last >= _OPEN else last) - first + 1
+            complete = complete and found == max(wanted, 0)
+            runs.append(places)
         records: list[bytes] = []
         room = REPLY_BYTES_MAX
         for place in merge(*runs):

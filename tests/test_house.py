@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -252,6 +254,56 @@ def test_values_of_the_shipped_configuration_are_the_defaults() -> None:
     shipped = {k: v for k, v in tables["exchanges"]["coinbase"].items() if k not in ("adapter", "channels")}
     fresh = models.Exchange(adapter="native")
     assert {name: getattr(fresh, name) for name in shipped} == shipped
+
+
+# --- traps ------------------------------------------------------------------------------------------------
+
+NUMBERS = {"0.{}": 25, "C-{:02}": 19, "D-{:02}": 34, "X-{:02}": 19}
+
+
+def traps() -> dict[str, dict[str, Any]]:
+    """Return the rows of tests/traps.toml by number."""
+    return tomllib.loads((ROOT / "tests" / "traps.toml").read_text(encoding="utf-8"))
+
+
+def test_every_trap_has_its_row() -> None:
+    wanted = {form.format(number) for form, last in NUMBERS.items() for number in range(1, last + 1)}
+    assert traps().keys() == wanted
+
+
+def test_every_test_that_the_table_of_traps_names_is_there() -> None:
+    missing = [
+        f"{number}: {test}"
+        for number, row in traps().items()
+        for test in row["tests"]
+        if (path := ROOT / test.partition("::")[0]).is_file() is False
+        or test.partition("::")[2] not in _tests(path)
+    ]
+    assert missing == []
+
+
+def test_every_trap_of_collectors_and_bronze_has_a_test_named_after_it() -> None:
+    unnamed = {
+        number
+        for number, row in traps().items()
+        if row["work"] == "bronze" and not any(_named_after(number, test) for test in row["tests"])
+    }
+    assert unnamed == set()
+
+
+def _named_after(number: str, test: str) -> bool:
+    """Return whether a test has the number of its trap in its name; those of ccxt have sentences."""
+    tag = number.replace(".", "_").replace("-", "").lower()
+    return number.startswith("X") or f"_{tag}_" in test.partition("::")[2]
+
+
+@cache
+def _tests(path: Path) -> set[str]:
+    """Return the names of the tests of a file."""
+    found = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {
+        node.name for node in found if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 def test_the_table_of_figures_is_the_one_the_results_make() -> None:

@@ -272,10 +272,10 @@ def test_a_machine_that_has_been_up_for_long_waits_for_no_clock(
     drive(work)
 
 
-def test_d12_the_hour_is_closed_by_a_timer_though_no_record_follows(
+def test_0_4_d12_the_hour_is_closed_by_a_timer_though_no_record_follows(
     short_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0.4: the predecessor's old hour was only looked at when a record of it came, and none does."""
+    """The predecessor's old hour was only looked at when a record of it came, and none does."""
     wall_s = [HOUR_S + 3599.95]
     monkeypatch.setattr(module.time, "time", lambda: wall_s[0])
 

@@ -18,3 +18,12 @@ def test_a_figure_that_is_not_for_the_table_is_kept_and_not_shown() -> None:
     rendered = table.render([result])
     assert "| supervision | told | 1.235 ms | ≤ 2 ms | met |" in rendered
     assert "kept" not in rendered
+
+
+def test_a_native_adapter_costs_at_most_a_third_of_ccxt_for_the_same_messages() -> None:
+    """As it was last measured: a time that is measured here would be the machine's of the moment."""
+    (collect,) = [result for result in table.results() if result["name"] == "collect"]
+    found = collect["figures"]["ccxt_to_native"]
+    assert found["value"] >= found["target"] == 3.0
+    for kind in ("book", "trade", "quote"):
+        assert collect["figures"][f"native_{kind}"]["value"] < collect["figures"][f"ccxt_{kind}"]["value"]

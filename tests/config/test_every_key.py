@@ -190,19 +190,19 @@ def _value(value: Any) -> str:
 
 
 @pytest.mark.parametrize("path", keys())
-def test_018_every_key_changes_what_the_file_makes(path: str, tmp_path: Path) -> None:
+def test_0_18_every_key_changes_what_the_file_makes(path: str, tmp_path: Path) -> None:
     also = ALSO.get(path, {})
     assert effect({path: other(path)} | also, tmp_path) != effect(also, tmp_path)
 
 
-def test_018_the_directories_change_what_the_file_makes(tmp_path: Path) -> None:
+def test_0_18_the_directories_change_what_the_file_makes(tmp_path: Path) -> None:
     file = tmp_path / "supervisor.toml"
     file.write_text('[paths]\ndata = "/a"\nruntime = "/tmp/dd-b"\n')
     tree = config.load(file)
     assert (tree.data, tree.runtime) == ("/a", "/tmp/dd-b")
 
 
-def test_018_what_an_actor_is_told_is_read_somewhere() -> None:
+def test_0_18_what_an_actor_is_told_is_read_somewhere() -> None:
     """A field of a Settings struct that nothing reads would make its key do nothing."""
     read = set()
     for path in (ROOT / "daedalus").rglob("*.py"):

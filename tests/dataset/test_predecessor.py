@@ -17,7 +17,7 @@ from daedalus.dataset.segment import Options
 from tests.dataset.makings import book, entry, frames_of, seal_all, sealed, segments, trade, write_journal
 
 
-def test_03_a_restart_within_the_hour_overwrites_nothing(tmp_path: Path) -> None:
+def test_0_3_a_restart_within_the_hour_overwrites_nothing(tmp_path: Path) -> None:
     """Its counters began at 00001 again, and the file of the first run was replaced."""
     for run in (1, 2, 3):
         store = Store(Layout(data=str(tmp_path)), "trades")
@@ -36,7 +36,7 @@ def test_03_a_restart_within_the_hour_overwrites_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("step_s", [-7200.0, -1.0, 1800.0])
-def test_05_idle_and_age_go_by_the_monotonic_clock_alone(step_s: float) -> None:
+def test_0_5_idle_and_age_go_by_the_monotonic_clock_alone(step_s: float) -> None:
     """It compared two clocks of different beginnings, and its clean-up never ran."""
     settings = WriterSettings(channel="trades", data="/d", runtime="/r")
     hour_s = 1_700_000_000 // 3600 * 3600.0
@@ -47,7 +47,7 @@ def test_05_idle_and_age_go_by_the_monotonic_clock_alone(step_s: float) -> None:
     assert aged == ("age", 0.0)
 
 
-def test_09_a_file_without_its_footer_is_never_published(
+def test_0_9_a_file_without_its_footer_is_never_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the rows and the footer: what is in ready is whole, now and after the next start."""
@@ -69,7 +69,7 @@ def test_09_a_file_without_its_footer_is_never_published(
     assert not path.parent.exists() or not list(path.parent.iterdir())
 
 
-def test_09_d25_a_segment_is_synced_then_named_then_its_directories_are_synced(
+def test_0_9_d25_a_segment_is_synced_then_named_then_its_directories_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_journal(tmp_path, "trades", frames_of([trade(1)]))

@@ -72,6 +72,7 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     warn_pct: float = 10  # of the data's file system, free
     evict_pct: float = 5
     stop_pct: float = 2
+    share: int = 1  # so many collectors divide what the exchange allows our address
     memory_soft: int = 0  # bytes, the supervisor's limit; 0: memory growth is judged by its slope alone
 
 
@@ -90,6 +91,7 @@ def make_adapter(settings: CollectorSettings, sink: Sink) -> "CcxtExchange | Nat
         "api_key_file": settings.api_key_file,
         "api_secret_file": settings.api_secret_file,
         "backfill": settings.backfill,
+        "share": settings.share,
         "stagger_ms": settings.subscription_stagger_ms,
         "keepalive_s": settings.keepalive_s,
         "stale_min_s": settings.stale_min_s,

@@ -1,6 +1,7 @@
 """How an effective configuration is shown: data for programs, a tree and a greeting for people."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,8 +43,8 @@ def as_data(report: "Report", *, strict: bool = False) -> dict[str, Any]:
     }
 
 
-def as_text(tree: "Tree") -> str:
-    """Return the tree for people: groups with their limits, actors with what they may use."""
+def as_text(tree: "Tree", notes: Iterable[str] = ()) -> str:
+    """Return the tree for people: groups with their limits, actors with what they may use, then notes."""
     lines = [f"{tree.config_path}  ({tree.config_hash})", f"data     {tree.data}", f"runtime  {tree.runtime}"]
     if tree.control_group or tree.readonly_group:
         lines.append(f"control  {tree.control_group or '-'}, read-only {tree.readonly_group or '-'}")
@@ -54,7 +55,7 @@ def as_text(tree: "Tree") -> str:
         indent = "  " * depth[group.name]
         lines.append(f"{indent}{group.name}  {_limits(group)}")
         lines += [f"{indent}  {_actor(spec)}" for spec in tree.actors if spec.group == group.name]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note     {note}" for note in notes)])
 
 
 def _stop_bound(tree: "Tree") -> float:

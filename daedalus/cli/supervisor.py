@@ -56,7 +56,7 @@ def check(file: str | None, *, strict: bool, as_json: bool, demo: bool) -> None:
         if report.tree is not None:
             from daedalus.cli.effective import as_text
 
-            click.echo(as_text(report.tree))
+            click.echo(as_text(report.tree, report.notes))
         else:
             click.echo(f"{report.file}: {len(report.faults)} fault(s)", err=True)
     sys.exit(EXIT_USAGE if faults else EXIT_OK)

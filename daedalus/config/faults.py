@@ -37,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tree: Tree | None = None
     actor: ActorSpec | None = None  # the one that was asked for, as it would be in this tree
     facts: dict[str, str] = {}  # for people: the demo's addresses
+    notes: tuple[str, ...] = ()  # for people: what the file does not say and follows from it
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

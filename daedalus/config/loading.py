@@ -161,7 +161,7 @@ def _expanded(
     wanted: Wanted,
 ) -> Report:
     """Expand and check the tables. `flags`: data and runtime directory, over those of the file."""
-    from daedalus.config import arithmetic, asked, checks, expand, gates, limits, markets, roles
+    from daedalus.config import arithmetic, asked, budgets, checks, expand, gates, limits, markets, roles
 
     data, runtime = flags
     place = places.runtime_dir(runtime, file.paths.runtime, os.environ, os.getuid())
@@ -211,6 +211,7 @@ def _expanded(
         tree=tree,
         actor=None if faults else actor,
         facts=facts,
+        notes=budgets.notes(file),
     )
 
 

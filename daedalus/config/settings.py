@@ -6,6 +6,7 @@ tests/test_config.py holds that every key arrives in a field of the same name.
 
 from typing import Any
 
+from daedalus.config.budgets import shares
 from daedalus.config.models import Channels, Exchange, File
 from daedalus.records import FRAMES, sanitise
 
@@ -38,7 +39,7 @@ def collector(file: File, name: str, *, data: str, runtime: str) -> dict[str, An
     table["channels"] = file.exchanges[name].channels.in_use()
     table["id"] = table["id"] or name
     shared = {**file.link.model_dump(), **file.disk.model_dump(), "data": data, "runtime": runtime}
-    return {"exchange": name, **table, **shared}
+    return {"exchange": name, **table, **shared, "share": shares(file)[name]}
 
 
 def writer(file: File, channel: str, *, data: str, runtime: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ have to be written at every request to be true; so a process that begins assumes
 just spent all it had. One restart in a window never exceeds the allowance, even after a full burst; a storm
 of them needs more than three in one window, and those the supervisor's own intensity and backoff keep apart.
 What then still goes over is answered with 429, and `pause` obeys the answer.
+
+Processes that ask one exchange from one address divide the allowance beforehand: each takes 1/share.
 """
 
 import asyncio
@@ -64,9 +66,22 @@ class Bucket:
         self.waited = 0  # how many had to wait, since start
 
     @classmethod
-    def shared(cls, limit: tuple[float, float], clock: Callable[[], int] = time.monotonic_ns) -> "Bucket":
-        """Return the bucket of an allowance that belongs to our address, (how many, in s): see above."""
-        count, period_s = limit
+    def shared(
+        cls, limit: tuple[float, float], clock: Callable[[], int] = time.monotonic_ns, *, share: int = 1
+    ) -> "Bucket":
+        """Return the bucket of an allowance that belongs to our address: see above.
+
+        Args:
+            limit: (how many, in s).
+            clock: monotonic time, ns.
+            share: so many processes divide it; each has 1/share.
+
+        Raises:
+            ValueError: a share below 1.
+        """
+        if share < 1:
+            raise ValueError(f"cannot take 1/{share} of an allowance: the share is at least 1")
+        count, period_s = limit[0] / share, limit[1]
         return cls(
             max(count / 3, 1.0), count / 2 / period_s, fill=max(count / 6, min(1.0, count)), clock=clock
         )

@@ -95,7 +95,7 @@ class Keep:
         """
         self.resubscriptions = 0
         self.closing = False
-        self.bucket = Bucket.shared(allowed(options))
+        self.bucket = Bucket.shared(allowed(options), share=options.share)
         self._options = options
         self._exchange = exchange
         self._sink = sink

@@ -12,7 +12,7 @@ from typing import Any
 from daedalus.exchanges.bucket import Bucket
 from daedalus.exchanges.ccxt_options import CcxtOptions
 
-__all__ = ["Throttle", "allowed", "paced", "sends"]
+__all__ = ["Throttle", "allowed", "paced", "sends", "slowed"]
 
 # New sockets, or subscriptions where a socket carries them all, from one address: (how many, in s). The
 # exchanges' own documents; Binance has one socket for each subscription.
@@ -68,10 +68,21 @@ def paced(options: CcxtOptions, rate_limit_ms: float) -> Throttle | None:
         return Throttle(Bucket(*_UNLIMITED))
     if not options.id.startswith("binance") or rate_limit_ms <= 0:
         return None
-    per_s = 1000.0 / rate_limit_ms
+    per_s = 1000.0 / rate_limit_ms / options.share
     # capacity + rate x window is the allowance; half of the burst is left to the process before this one
     burst = per_s * _WINDOW_S / 4
     return Throttle(Bucket(max(burst, 1.0), per_s * 0.75, fill=burst / 2))
+
+
+def slowed(throttler: Any, share: int) -> None:
+    """Slow ccxt's own throttler down to 1/share of an exchange's pace.
+
+    Its rolling window is made longer, not emptier: a request that costs more than a window holds would never
+    be made.
+    """
+    config = throttler.config
+    config["refillRate"] /= share
+    config["windowSize"] *= share
 
 
 def sends(exchange_id: str) -> Throttle | None:

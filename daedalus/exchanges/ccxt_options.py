@@ -46,6 +46,7 @@ class CcxtOptions(msgspec.Struct, frozen=True, kw_only=True):
     backfill: bool = True
     backfill_pages: int = 50  # for each hole: of 1000 trades, of as many as the exchange likes elsewhere
     markets_reload_s: float = 86_400.0
+    share: int = 1  # of the exchange's limits for one address: 1/share is ours
     allowed: tuple[float, float] | None = None  # subscriptions (how many, in s); None: what is known
 
 

@@ -15,7 +15,7 @@ from daedalus.exchanges.ccxt_channels import check_symbols, plan
 from daedalus.exchanges.ccxt_facts import Translator
 from daedalus.exchanges.ccxt_hooks import Hooks
 from daedalus.exchanges.ccxt_keep import Keep
-from daedalus.exchanges.ccxt_limits import paced
+from daedalus.exchanges.ccxt_limits import paced, slowed
 from daedalus.exchanges.ccxt_markets import contracts, instruments
 from daedalus.exchanges.ccxt_options import BULK, CcxtOptions, instance_config
 from daedalus.exchanges.ccxt_redact import Redactor
@@ -62,6 +62,7 @@ def build(options: CcxtOptions) -> Any:
         detail = Redactor().error(error)
         sandbox = " (has it a test net?)" if options.overrides.get("sandbox") else ""
         raise FatalError(f"cannot set up ccxt's {options.id}{sandbox}: {detail}") from None
+    slowed(exchange.throttler, options.share)
     exchange.throttler = paced(options, exchange.rateLimit) or exchange.throttler
     return exchange
 

@@ -49,6 +49,7 @@ class NativeOptions(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_base_s: float = 0.5
     reconnect_cap_s: float = 300.0
     rotate_after_h: float = 23.0
+    share: int = 1  # of the exchange's limits for one address: 1/share is ours
 
 
 def natives() -> dict[str, str]:
@@ -116,7 +117,7 @@ class NativeExchange:
             backfill=options.backfill,
             raw_capture=options.raw_capture,
         )
-        self.shared = Shared(socket, cls.limits)
+        self.shared = Shared(socket, cls.limits, options.share)
         try:
             make = partial(_make, cls, options, _keys(cls, options))
             self.connections = [

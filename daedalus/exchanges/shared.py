@@ -37,18 +37,20 @@ class SocketOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Shared:
     """One for each exchange of a process."""
 
-    def __init__(self, options: SocketOptions, limits: Limits) -> None:
+    def __init__(self, options: SocketOptions, limits: Limits, share: int = 1) -> None:
         """Begin with what a new process may assume (see `bucket`).
 
         Args:
             options: of every connection.
             limits: the exchange's own.
+            share: 1/share of what it allows an address is ours.
         """
         self.options = options
         self.age_s = limits.age_s
         self.sends = limits.sends
-        self.connects = Bucket.shared(limits.connects)
-        self.rest = Rest(options.rest_url, Bucket.shared(limits.rest), base_s=options.reconnect_base_s)
+        self.connects = Bucket.shared(limits.connects, share=share)
+        rest = Bucket.shared(limits.rest, share=share)
+        self.rest = Rest(options.rest_url, rest, base_s=options.reconnect_base_s)
         self.turn = asyncio.Lock()  # of who replaces its connection: never two at once
         self.connects_made = 0
         self.faults = 0  # that ended a connection, or kept one from being opened

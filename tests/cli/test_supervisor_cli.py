@@ -72,6 +72,18 @@ def test_check_prints_the_effective_tree_and_exits_0(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
+def test_d28_check_says_in_words_who_shares_an_allowance(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    more = '[exchanges.raw]\nadapter = "native"\nid = "binance"\nchannels = { trades = ["ETH/USDT"] }\n'
+    file.write_text(GOOD + more)
+    done = program("check", "--strict", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == (
+        "note     2 collectors share what binance spot allows one address: "
+        "binance keeps to 1/2 of it, raw keeps to 1/2 of it"
+    )
+
+
 def test_check_exits_2_with_every_fault_on_stderr(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_text(GOOD + "[writer]\ncommitt_ms = 1\n[link]\nspool_mb = 0\n")

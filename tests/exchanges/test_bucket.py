@@ -107,6 +107,21 @@ def test_d28_a_storm_of_fresh_processes_begins_with_little_each() -> None:
     assert busiest(times, 60 * S) <= 60
 
 
+@pytest.mark.parametrize("share", [2, 3, 7])
+def test_d28_processes_that_divide_an_allowance_stay_within_it_together(share: int) -> None:
+    times = []
+    for _ in range(share):  # each is restarted once
+        hand = Hand()
+        times += spent(Bucket.shared((60, 60), hand, share=share), hand, hand.now + 25 * S)
+        times += spent(Bucket.shared((60, 60), hand, share=share), hand, hand.now + 60 * S)
+    assert 30 <= busiest(sorted(times), 60 * S) <= 60
+
+
+def test_a_share_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot take 1/0 of an allowance"):
+        Bucket.shared((60, 60), share=0)
+
+
 def test_those_who_wait_are_served_in_turn_and_a_pause_holds_them() -> None:
     order: list[str] = []
 

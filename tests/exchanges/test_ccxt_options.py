@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from daedalus.actors.sources import CollectorSettings, make_adapter
 from daedalus.exchanges.ccxt_limits import allowed, paced, sends
 from daedalus.exchanges.ccxt_options import CcxtOptions, instance_config
 from daedalus.exchanges.ccxt_pro import build
@@ -13,6 +14,7 @@ from daedalus.exchanges.ccxt_redact import Redactor
 from daedalus.exchanges.credentials import Credentials
 from daedalus.kernel.errors import FatalError
 from tests.exchanges.ccxt_kit import Desk, with_desk
+from tests.exchanges.fakes import ListSink
 
 KEY, SECRET = "k3y-0f-mine-0123456789", "s3cret/with+signs=="
 
@@ -168,6 +170,37 @@ def test_d28_binances_weight_is_never_exceeded_in_a_minute_and_books_come_in_a_b
     assert bucket.ready_in(now, 50) > 0
     assert paced(options("kraken"), 1000) is None
     assert build(options("binance")).throttler.bucket.capacity == bucket.capacity
+
+
+def test_d28_a_share_of_the_allowance_slows_every_pace_of_ccxts() -> None:
+    def made(name: str, **more: Any) -> Any:
+        return build(CcxtOptions(id=name, channels={"trades": ["BTC/USDT"]}, **more))
+
+    whole, half = (made("binance", **more).throttler.bucket for more in ({}, {"share": 2}))
+    assert (half.capacity, half.per_s) == (whole.capacity / 2, whole.per_s / 2)
+    for name in ("kraken", "gate", "bybit"):
+        whole, half = (made(name, **more).throttler.config for more in ({}, {"share": 2}))
+        assert half["refillRate"] == whole["refillRate"] / 2
+        # as much in a window that is twice as long: what costs a whole window can still be asked
+        assert (half["windowSize"], half["maxWeight"]) == (whole["windowSize"] * 2, whole["maxWeight"])
+
+
+@pytest.mark.parametrize("adapter", ["native", "ccxt"])
+def test_d28_a_collectors_share_reaches_its_buckets(adapter: str) -> None:
+    def shell(share: int) -> Any:
+        wanted = CollectorSettings(
+            exchange="binance", adapter=adapter, channels={"trades": ["BTC/USDT"]}, runtime="", share=share
+        )
+        return make_adapter(wanted, ListSink())
+
+    def buckets(made: Any) -> list[Any]:
+        if adapter == "native":
+            return [made.shared.connects, made.shared.rest.bucket]
+        return [made._keep.bucket, made.exchange.throttler.bucket]
+
+    for whole, third in zip(buckets(shell(1)), buckets(shell(3)), strict=True):
+        assert third.per_s == pytest.approx(whole.per_s / 3)
+        assert third.capacity == pytest.approx(whole.capacity / 3)
 
 
 def test_d28_messages_on_one_socket_keep_to_what_it_allows() -> None:

@@ -309,6 +309,7 @@ class Collector(Actor):
             "duplicates": sum(one.duplicates for one in ids),
             "duplicates_presumed": sum(one.presumed for one in ids),
             "trade_ids_missing": sum(known) if known else None,
+            "trade_ids_refuted": sum(one.outliers for one in ids),
             "side_agreement": intake.sides.lowest(),
             "clock_ok": int(session.clock_ok),
             "disk_free_pct": None if self._marks.free_pct is None else round(self._marks.free_pct, 2),

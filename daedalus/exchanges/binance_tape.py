@@ -15,6 +15,7 @@ Sides = Mapping[bool, tuple[str | None, str]]
 """The buyer was the maker -> (the taker's side, the exchange's own flag as text)."""
 
 _PAGE = 1000  # trades, the most that REST gives
+_JUMP_MAX = 10_000_000
 _PAGES_MAX = 50  # of one search: what lies further back is left to the gap row
 _TRIES_MAX = 3  # answers in a row without a trade that was missing
 _LATE_S = 1.0  # REST answers from a database that trails the stream
@@ -135,9 +136,11 @@ class TradeChannel:
         if status != 200:
             return self._give_up(f"status {status}")
         try:
-            page = sorted(REST_TRADES.decode(body), key=lambda trade: trade.trade_id)
+            decoded = sorted(REST_TRADES.decode(body), key=lambda trade: trade.trade_id)
         except DAMAGE as error:
             return self._give_up(f"an answer that cannot be read: {error}")
+        # ids of a page follow one another: one far ahead would settle all that is missing
+        page = [one for one in decoded if not self._paged or one.trade_id - self._since <= _JUMP_MAX]
         items: list[Item] = []
         before = -1
         for trade in page:

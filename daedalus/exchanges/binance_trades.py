@@ -10,12 +10,16 @@ What is missing is kept as ranges of ids until REST has given it, or has shown t
     after a reconnect:      missing [last stored + 1, …) until the first live trade closes it
 
 A trade that comes late, alive, is taken if it is still missing. A second copy is not.
+
+One id far from all others says nothing of the next: the trade is taken, the id is not the one that must be
+followed. A second in turn on the same side makes it so: the numbers begin anew there, and that is no hole.
 """
 
 from enum import Enum
 
 __all__ = ["Heard", "TradeIds"]
 
+_JUMP_MAX = 10_000_000  # further away, one id alone says nothing of the next
 _RANGES_MAX = 1_000  # separate holes; beyond it the oldest is given up
 
 
@@ -30,10 +34,11 @@ class Heard(Enum):
 class TradeIds:
     """The ids of one market on one connection."""
 
-    __slots__ = ("_first", "_missing", "_open", "last")
+    __slots__ = ("_far", "_first", "_missing", "_open", "last", "outliers")
 
     def __init__(self) -> None:
         """Begin with no trade: the first live one is the first there is."""
+        self.outliers = 0  # ids far away that the next one did not confirm
         self.reset()
 
     def reset(self) -> None:
@@ -42,6 +47,7 @@ class TradeIds:
         self._first: int | None = None  # the oldest that is accounted for
         self._missing: list[list[int]] = []  # [first, last], ascending
         self._open: int | None = None  # everything from here to the first live trade
+        self._far = 0  # where the id before was far from the last one: 1 above, -1 below
 
     @property
     def wanted(self) -> int | None:
@@ -50,6 +56,8 @@ class TradeIds:
 
     def hear(self, trade_id: int) -> Heard:
         """Take a live trade."""
+        if self._is_far(trade_id):
+            return Heard.NEXT  # the collector knows whether it was stored
         last = self.last
         if last is None:
             self.last = self._first = trade_id
@@ -66,6 +74,27 @@ class TradeIds:
             self._add(last + 1, trade_id - 1)
             return Heard.AFTER_A_HOLE
         return Heard.NEXT if self._found(trade_id) else Heard.KNOWN
+
+    def _is_far(self, trade_id: int) -> bool:
+        """Return whether an id is far from the last one; the second in turn is where numbers begin anew."""
+        known = self._open if self.last is None else self.last
+        if known is None or abs(trade_id - known) <= _JUMP_MAX:
+            self.outliers += self._far != 0
+            self._far = 0
+            return False
+        if self._found(trade_id):
+            return True
+        side = 1 if trade_id > known else -1
+        if self._far != side:
+            self._far = side
+            return True
+        since, outliers = self._open, self.outliers + (side < 0)  # it was the last one
+        self.reset()
+        self.outliers, self.last, self._first = outliers, trade_id, trade_id
+        if since is not None and since < trade_id:  # a long absence: a search has bounds of its own
+            self._first = since
+            self._add(since, trade_id - 1)
+        return True
 
     def hole_before(self, trade_id: int) -> int:
         """Return the first id of the hole that ends before `trade_id`."""

@@ -17,6 +17,7 @@ _BUSY_S = 5.0  # longer with every page
 _US = 1000  # ns: the grain of Kraken's times
 _MARGIN = 1.5  # of the guess: too early costs a page, too late loses trades
 _SECOND = 1_000_000_000
+_APART_NS = 3600 * _SECOND  # further apart, one time alone is not believed
 
 
 class KrakenPast:
@@ -27,6 +28,9 @@ class KrakenPast:
         self._fact = fact
         self._holes = TradeHoles()
         self._times: dict[str, tuple[int, int]] = {}  # symbol -> id and time, ns, of the last trade
+        self._odd: dict[
+            str, int
+        ] = {}  # symbol -> time, ns, of the last trade where it is far from the others
         self._pages: dict[str, tuple[str, int | None]] = {}  # key -> pair and time, ns
 
     def clear(self) -> None:
@@ -40,8 +44,8 @@ class KrakenPast:
         """Take a trade in the order of arrival; return the fault and the request if others are missing."""
         before = self._times.get(symbol)
         hole = self._holes.seen(symbol, str(trade_id))
-        if ts_event is not None and (before is None or trade_id > before[0]):
-            self._times[symbol] = trade_id, ts_event
+        if ts_event is not None and self._holes.is_last(symbol, trade_id):
+            self._times[symbol] = trade_id, self._credible(symbol, ts_event)
         if hole is None or not live:
             return []
         detail = f"trade {hole.before} follows {hole.after}: {hole.missing} missing"
@@ -50,6 +54,20 @@ class KrakenPast:
             Fault((Stream(symbol, "trades"),), "sequence", detail, local=True),
             *self._ask(symbol, pair, hole.after, hole.before, since),
         ]
+
+    def _credible(self, symbol: str, ts_event: int) -> int:
+        """Return the time of the last trade, or that of one before if this one alone is far from it.
+
+        A page that begins too early costs pages, one that begins too late loses trades: so the earlier of
+        two that contradict one another, until the next trade says who is right.
+        """
+        before, odd = self._times.get(symbol), self._odd.pop(symbol, None)
+        if before is None or abs(ts_event - before[1]) <= _APART_NS:
+            return ts_event
+        if odd is not None and abs(ts_event - odd) <= _APART_NS:
+            return ts_event
+        self._odd[symbol] = ts_event
+        return min(before[1], ts_event)
 
     def ask(self, symbol: str, pair: str, last_id: str) -> list[Ask]:
         """Return the request for what came since a trade."""

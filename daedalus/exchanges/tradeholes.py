@@ -2,7 +2,7 @@
 
 Whether an exchange's ids are contiguous is the exchange's affair, and it may change: when REST says several
 times that nothing was between two trades, their ids are no longer counted. One id far from all others is not
-the one that the next must follow; a second makes it so.
+the one that the next must follow; a second makes it so: the numbers begin anew there, and that is no hole.
 """
 
 from typing import NamedTuple
@@ -78,9 +78,16 @@ class TradeHoles:
             return None  # nobody knows yet, or late, or told twice
         self._last[symbol] = number
         self._first.setdefault(symbol, first)
+        if last is not None and first - last > _JUMP_MAX:
+            self._first[symbol] = first  # numbers begin anew: nothing is missing that could be asked for
+            return None
         if last is None or first <= last + 1 or self._phantoms.get(symbol, 0) >= _PHANTOMS_MAX:
             return None
         return Hole(last, first)
+
+    def is_last(self, symbol: str, trade_id: int) -> bool:
+        """Return whether an id is the one that the next of a symbol must follow."""
+        return self._last.get(symbol) == trade_id
 
     def _is_far(self, symbol: str, first: int, number: int) -> bool:
         """Return whether an id is far from the last one. The second in turn that is far below replaces it."""

@@ -200,6 +200,17 @@ def test_statistics_are_numbers_json_can_have(live: Any) -> None:
     live(act)
 
 
+def test_trade_ids_that_the_next_one_refuted_are_counted_in_the_statistics(live: Any) -> None:
+    async def act(made: Collector) -> None:
+        say(made, trade(1), trade(2))
+        assert made.stats()["trade_ids_refuted"] == 0
+        say(made, trade(10**17), trade(3))
+        assert made.stats()["trade_ids_refuted"] == 1
+        assert made.intake.last_trade(BTC) == "3"
+
+    live(act)
+
+
 def test_a_thousand_streams_are_told_in_one_datagram_the_troubled_first(
     live: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

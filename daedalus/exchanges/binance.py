@@ -22,17 +22,14 @@ historicalTrades needs no key. Update ids are the market's own, the same on ever
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote as quoted
-
-import msgspec
 
 from daedalus.exchanges.adapter import Ask, Control, DepthFact, Fault, Item, Limits, Send, Stream
 from daedalus.exchanges.binance_depth import BookChannel
 from daedalus.exchanges.binance_dialect import Answered, Dialect, local_fault, market_id
 from daedalus.exchanges.binance_known import Known
-from daedalus.exchanges.binance_listing import instruments
+from daedalus.exchanges.binance_listing import instruments, is_unknown
 from daedalus.exchanges.binance_messages import (
     DAMAGE,
     REPLY,
@@ -43,6 +40,7 @@ from daedalus.exchanges.binance_messages import (
     Trades,
     decoder,
 )
+from daedalus.exchanges.binance_requests import fitting, request
 from daedalus.exchanges.binance_tape import TradeChannel
 from daedalus.exchanges.binance_ticker import TickerChannel
 from daedalus.exchanges.sides import semantics, taker
@@ -52,7 +50,6 @@ __all__ = ["BinanceAdapter"]
 _CHANNELS = ("orderbook", "depth", "trades", "ticker")
 _NAME_AT = len(b'{"stream":"')  # where all messages name their stream; another is looked at as a whole
 _NAME_END = 80
-_ADDRESS_MAX = 4_000  # characters of stream names: more is subscribed by message
 _SUBSCRIBE_MAX = 100  # streams a message
 _ADDRESS_ID, _LIST_ID = 0, 1  # of what is subscribed by the address, and of requests; others follow
 _DEPTH_SPEEDS = ("@100ms", "", "@0ms", "@250ms", "@500ms", "@1000ms")
@@ -153,7 +150,7 @@ class BinanceAdapter:
                 f"cannot carry {len(self._names)} streams on one connection: {name} allows "
                 f"{self.dialect.streams_max}; lower symbols_per_connection"
             )
-        self._named_in_address = _fitting(self._names)
+        self._named_in_address = fitting(self._names)
         self._unheard: dict[int, tuple[Stream, ...]] = {}  # request -> what is open once it is answered
         self._open: dict[str, Answered] = {}
         self._asks = 0
@@ -196,8 +193,9 @@ class BinanceAdapter:
                 part for part in (self._tapes.get(market), self._tickers.get(market)) if part is not None
             ]
             streams = tuple(stream for part in parts for stream in part.streams)
-            heard = partial(_any_heard, parts)
-            self._known.append(Known(symbol, asked, streams, dialect, self._ask, heard))
+            self._known.append(
+                Known(symbol, asked, streams, dialect, self._ask, lambda: any(part.heard for part in parts))
+            )
 
     def _route(
         self,
@@ -238,8 +236,8 @@ class BinanceAdapter:
         for at in range(first, len(self._names), _SUBSCRIBE_MAX):
             number, names = _LIST_ID + 1 + len(messages), self._names[at : at + _SUBSCRIBE_MAX]
             self._unheard[number] = self._streams_of(names)
-            messages.append(_request(number, "SUBSCRIBE", names))
-        messages.append(_request(_LIST_ID, "LIST_SUBSCRIPTIONS"))
+            messages.append(request(number, "SUBSCRIBE", names))
+        messages.append(request(_LIST_ID, "LIST_SUBSCRIPTIONS"))
         messages += [book.reset() for book in self._books.values()]
         return messages + [market.reset() for market in self._known]
 
@@ -252,8 +250,34 @@ class BinanceAdapter:
         return None
 
     def ready(self) -> bool:
-        """Return whether every stream is subscribed and every book is valid."""
-        return not self._unheard and not self._broken and all(b.sync.valid for b in self._books.values())
+        """Return whether every stream is subscribed and every book valid of which there is a market."""
+        books = self._books.values()
+        return not self._unheard and not self._broken and all(b.sync.valid or b.missing for b in books)
+
+    def _flows(self) -> "list[TradeChannel | TickerChannel]":
+        return [*self._tapes.values(), *self._tickers.values()]
+
+    def known(self) -> frozenset[str]:
+        """Return the symbols of which anything ever came: Binance has, or had, these markets."""
+        heard = [part.symbol for part in self._flows() if part.heard]
+        return frozenset((*heard, *(book.symbol for book in self._books.values() if book.known)))
+
+    def inherit(self, before: "BinanceAdapter") -> None:
+        """Take from the adapter that is to be replaced which markets there were."""
+        known = before.known()
+        for book in self._books.values():
+            book.known = book.symbol in known
+        for part in self._flows():
+            part.heard = part.symbol in known
+
+    def missing(self) -> list[Fault]:
+        """Return a fault of all streams of each market that was there once and that Binance knows no more."""
+        parts: list[BookChannel | Known] = [*self._books.values(), *self._known]
+        return [
+            local_fault(tuple(s for s in self._streams if s.symbol == part.symbol), "error", part.missing)
+            for part in parts
+            if part.missing
+        ]
 
     # -- messages
 
@@ -360,6 +384,12 @@ class BinanceAdapter:
         return key.startswith(self.dialect.info_path)
 
     def _listing(self, status: int, body: bytes) -> list[Item]:
+        if self.dialect.info_by_symbol and is_unknown(status, body):  # one of them spoils it: ask for all
+            everything = self.dialect.info_path
+            return [self._ask(everything, self._listed, (), self.dialect.info_weight, 0.0)]
+        return self._listed(status, body)
+
+    def _listed(self, status: int, body: bytes) -> list[Item]:
         try:
             facts = instruments(body, self._symbols, self.dialect) if status == 200 else None
         except DAMAGE as error:
@@ -368,24 +398,3 @@ class BinanceAdapter:
             said = body[:200].decode(errors="replace")
             return [local_fault((), "error", f"exchangeInfo was refused with status {status}: {said}")]
         return list(facts)
-
-
-def _any_heard(parts: Sequence[TradeChannel | TickerChannel]) -> bool:
-    return any(part.heard for part in parts)
-
-
-def _fitting(names: list[str]) -> list[str]:
-    """Return the first names that together fit into an address."""
-    length = 0
-    for count, name in enumerate(names):
-        length += len(quoted(name, safe="@")) + 1
-        if length > _ADDRESS_MAX:
-            return names[:count]
-    return names
-
-
-def _request(number: int, method: str, params: Sequence[str] = ()) -> Send:
-    message: dict[str, object] = {"method": method, "id": number}
-    if params:
-        message["params"] = params
-    return Send(msgspec.json.encode(message))

@@ -10,6 +10,7 @@ from daedalus.exchanges.adapter import Ask, BookFact, DepthFact, Fault, Item, St
 from daedalus.exchanges.binance_book import BUFFER_MAX, BookSync, Loaded, Step, Update
 from daedalus.exchanges.binance_dialect import INVALID_SYMBOL, MS, Dialect, NewAsk, local_fault, pack
 from daedalus.exchanges.binance_messages import DAMAGE, ERROR, REST_DEPTH, DepthUpdate, RestDepth
+from daedalus.exchanges.symbolwise import AGAIN_S
 from daedalus.records import Flag
 
 __all__ = ["BookChannel"]
@@ -59,12 +60,15 @@ class BookChannel:
         self._attempts = 0  # snapshots asked for since the book last was sound
         self._loads = 0  # of this object: the first book is no resynchronisation
         self._told = False  # a fault says already that there is no book
+        self.known = False  # there was a book once, in this object or the one before it
+        self.missing: str | None = None  # what the exchange said when it knew the market no more
 
     def reset(self) -> Ask:
         """Forget the connection; return the request for the first snapshot of the next."""
         self.sync.reset()
         self._attempts = 0
         self._told = False
+        self.missing = None
         return self._request(_FIRST_DELAY_S)
 
     def update(self, message: DepthUpdate, _info_json: str | None = None) -> list[Item]:
@@ -179,6 +183,7 @@ class BookChannel:
             return list(self.whole())
         first = int(Flag.SNAPSHOT | (Flag.RESYNC if self._loads else 0))
         self._loads += 1
+        self.known, self.missing = True, None
         self._told = False
         items: list[Item] = []
         if self._deltas:
@@ -253,14 +258,25 @@ class BookChannel:
         detail = f"a snapshot that cannot be true: {detail}"
         return self._broken("error", detail) if refreshed else self._useless(detail)
 
+    def _delisted(self, detail: str) -> list[Item]:
+        """The market is gone: nothing of it is shown until it is listed again."""
+        again = self._request(AGAIN_S)
+        if self.missing:
+            return [again]
+        self.sync.spoil()
+        self._told, self.missing = True, detail
+        return [local_fault(self.streams, "error", detail), again]
+
     def _refused(self, status: int, body: bytes) -> list[Item]:
         try:
             refusal = ERROR.decode(body)
         except DAMAGE:
             return self._useless(f"a snapshot was refused with status {status}")
         detail = f"the exchange refuses a snapshot of {self.symbol}: {refusal.code} {refusal.msg}"
-        if refusal.code == INVALID_SYMBOL and not self._loads:
+        if refusal.code == INVALID_SYMBOL and not self.known:
             return [Fault(self.streams, "error", detail, fatal=True)]
+        if refusal.code == INVALID_SYMBOL and not self.sync.valid:
+            return self._delisted(detail)
         self._attempts = max(self._attempts, _ATTEMPTS_MAX)  # not soon
         if self.sync.valid:
             self.sync.keep()

@@ -37,22 +37,23 @@ class Known:
             ask: makes requests.
             heard: returns whether a message of the market ever came.
         """
-        self._symbol = symbol
+        self.symbol = symbol
+        self.missing: str | None = None  # what the exchange said when it knew the market no more
         self._streams = streams
         self._path = f"{dialect.quote_path}?symbol={market}"
         self._weight = dialect.quote_weight
         self._ask = ask
         self._heard = heard
-        self._told = False
 
     def reset(self) -> Ask:
         """Forget the connection; return the request."""
-        self._told = False
+        self.missing = None
         return self._ask(self._path, self.answered, (), self._weight, 0.0)
 
     def answered(self, status: int, body: bytes) -> list[Item]:
         """Take the answer: what it says does not matter, only that it is one."""
         if status == 200:
+            self.missing = None
             return []
         try:
             refusal = ERROR.decode(body)
@@ -60,15 +61,15 @@ class Known:
             return [self._useless(f"status {status}")]
         if refusal.code != INVALID_SYMBOL:
             return [self._useless(f"{refusal.code} {refusal.msg}")]
-        detail = f"the exchange does not know {self._symbol}: {refusal.code} {refusal.msg}"
+        detail = f"the exchange does not know {self.symbol}: {refusal.code} {refusal.msg}"
         if not self._heard():
             return [Fault(self._streams, "error", detail, fatal=True)]
         # it was delisted: nobody is to wait for a message of it, until it is listed again
         again = self._ask(self._path, self.answered, self._streams, self._weight, AGAIN_S)
-        if self._told:
+        if self.missing:
             return [again]
-        self._told = True
+        self.missing = detail
         return [local_fault(self._streams, "error", detail), again]
 
     def _useless(self, cause: str) -> Fault:
-        return local_fault((), "error", f"cannot find out whether there is a market {self._symbol}: {cause}")
+        return local_fault((), "error", f"cannot find out whether there is a market {self.symbol}: {cause}")

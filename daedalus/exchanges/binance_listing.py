@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from daedalus.exchanges.adapter import InstrumentFact
-from daedalus.exchanges.binance_dialect import Dialect
-from daedalus.exchanges.binance_messages import INFO, ListedMarket, decoder
+from daedalus.exchanges.binance_dialect import INVALID_SYMBOL, Dialect
+from daedalus.exchanges.binance_messages import DAMAGE, ERROR, INFO, ListedMarket, decoder
 
-__all__ = ["instruments"]
+__all__ = ["instruments", "is_unknown"]
 
 _LISTED = decoder(ListedMarket)
 _KINDS = {None: "spot", "PERPETUAL": "swap"}  # any other contract type expires
@@ -32,6 +32,16 @@ def instruments(body: bytes, symbols: Mapping[str, str], dialect: Dialect) -> li
         if symbol is not None:
             facts.append(_instrument(symbol, market, raw, dialect))
     return facts
+
+
+def is_unknown(status: int, body: bytes) -> bool:
+    """Return whether an answer says that there is no such market, or that one of several is none."""
+    if status == 200:
+        return False
+    try:
+        return bool(ERROR.decode(body).code == INVALID_SYMBOL)
+    except DAMAGE:
+        return False
 
 
 def _instrument(symbol: str, market: ListedMarket, raw: msgspec.Raw, dialect: Dialect) -> InstrumentFact:

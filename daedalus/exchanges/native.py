@@ -13,7 +13,7 @@ import msgspec
 
 from daedalus.exchanges.adapter import Adapter, Sink
 from daedalus.exchanges.shared import Shared, SocketOptions
-from daedalus.exchanges.socket import NativeConnection
+from daedalus.exchanges.socket import NativeConnection, missing_of
 from daedalus.kernel.errors import FatalError
 
 __all__ = ["NativeExchange", "NativeOptions", "native", "natives"]
@@ -171,6 +171,11 @@ class NativeExchange:
                 for connection in self.connections:
                     connection.ask_instruments(after_s)
 
+    def _missing(self) -> str | None:
+        """Return which symbols the exchange knows no more; None: it has them all."""
+        faults = [fault for one in self.connections for fault in missing_of(one.adapter)]
+        return ", ".join(sorted({stream.symbol for fault in faults for stream in fault.streams})) or None
+
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters since start."""
         shared = self.shared
@@ -185,6 +190,7 @@ class NativeExchange:
             "rest_requests": shared.rest.requests,
             "rest_retries": shared.rest.retries,
             "sends_waited": shared.sends_waited,
+            "symbols_missing": self._missing(),
         }
 
 

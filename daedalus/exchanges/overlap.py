@@ -8,7 +8,7 @@ time of the exchange decides. With the take-over the withheld ones that the firs
 are told: the last of each book and of each ticker, so that no state stays unknown until the next change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -94,16 +94,17 @@ class Sieve:
         """Let them pass."""
         self._sink.instruments(facts)
 
-    def caught_up(self, before: Watches) -> bool:
+    def caught_up(self, before: Watches, without: Collection[Stream] = ()) -> bool:
         """Return whether no book would go back in time if this connection took over.
 
         Args:
             before: of the connection that is trusted; its watches hold the last book of each stream.
+            without: streams of markets that the exchange has no more: nobody waits for them.
         """
         return all(
             self._reached(watch.fact, self.books.get(stream))
             for stream, watch in before.books()
-            if watch.fact is not None
+            if watch.fact is not None and stream not in without
         )
 
     def _reached(self, old: _Book, new: _Book | None) -> bool:

@@ -21,7 +21,7 @@ from daedalus.exchanges.shared import Shared, SocketOptions, shown
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.telemetry import get_logger
 
-__all__ = ["NativeConnection", "SocketOptions"]
+__all__ = ["NativeConnection", "SocketOptions", "missing_of"]
 
 _HOUR_S = 3600.0
 _SPREAD = 0.1  # a connection is replaced up to this share of its age earlier, by chance …
@@ -259,6 +259,8 @@ class NativeConnection:
         if not before.open:
             return "there is no connection to replace"
         line = self._new(self._make(), copy(before.pace))
+        if (inherit := getattr(line.adapter, "inherit", None)) is not None:
+            inherit(before.adapter)
         sieve = Sieve(self._sink, comparable=getattr(line.adapter, "comparable", False))
         line.become_candidate(sieve, self._progressed, before)
         self._candidate = (line, sieve)
@@ -299,11 +301,16 @@ class NativeConnection:
             return
         line, sieve = self._candidate
         before = self._line
-        if not (line.open and line.adapter.ready() and sieve.caught_up(before.watches)):
+        if not (line.open and line.adapter.ready()):
+            return
+        missing = missing_of(line.adapter)
+        if not sieve.caught_up(before.watches, {stream for fault in missing for stream in fault.streams}):
             return
         ahead = sieve.ahead(before.watches)
         before.retire()
         self._trust(line, [*ahead, *line.adapter.snapshots()])
+        for fault in missing:
+            self._sink.lost(fault, None)
         if before.errands.instruments_owed:
             line.errands.ask_instruments(0.0)
         self._shared.rotations += 1
@@ -338,3 +345,9 @@ class NativeConnection:
             self._sink.take(self._sink.capture(), facts)
         self._settled.set()
         self._fresh.set()
+
+
+def missing_of(adapter: Adapter) -> list[Fault]:
+    """Return a fault of each market that its exchange has no more, as far as an adapter can tell."""
+    missing = getattr(adapter, "missing", None)
+    return [] if missing is None else list(missing())

@@ -309,9 +309,9 @@ def test_instruments_come_from_the_listing() -> None:
         lot_size=0.00001, min_amount=0.00002, min_cost=5, active=False, info_json=json.dumps(listed),
     )  # fmt: skip
     (ask,) = adapter.instruments()
-    (fault,) = adapter.answer(ask.key, 400, b'{"code":-1121,"msg":"Invalid symbol."}')
+    (fault,) = adapter.answer(ask.key, 400, b'{"code":-1100,"msg":"Illegal characters."}')
     assert (fault.streams, fault.local) == ((), True)
-    assert "Invalid symbol" in fault.detail
+    assert "Illegal characters" in fault.detail
 
 
 def test_the_limits_are_those_of_the_documents() -> None:

@@ -255,7 +255,9 @@ def test_an_unknown_symbol_is_fatal_and_a_delisted_one_is_its_own_affair() -> No
     adapter, _ = synced(channels=DEPTHS)
     ask = broken(adapter.feed(delta(105, 105)))
     fault, again = adapter.answer(ask.key, 400, refusal)
-    assert (fault.local, fault.fatal, again.delay_s) == (True, False, 16)
+    assert (fault.local, fault.fatal, again.delay_s) == (True, False, 300)
+    (again,) = adapter.answer(again.key, 400, refusal)  # said once
+    assert (again.path, again.delay_s) == (ask.path, 300)
     (again,) = adapter.answer(again.key, 418, b"<html>")
     assert again.path == ask.path
 

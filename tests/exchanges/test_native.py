@@ -228,6 +228,7 @@ def test_statistics_are_counters() -> None:
             "rest_requests": 0,
             "rest_retries": 0,
             "sends_waited": 0,
+            "symbols_missing": None,
         }
 
     play(Exchange([[["trade", BTC, "1"]]]), work)

@@ -1,7 +1,8 @@
 """Runs the sealer: a child of the writer, one at a time, started again while closed journals wait.
 
 The child needs pyarrow, which would cost the writer 50 MB; it dies with the writer, and whatever it leaves
-half done the next one completes.
+half done the next one completes. It runs at low priority beside the live path; one that begins while the
+writer waits for the last of them keeps the writer's own, because nobody may raise it again.
 """
 
 import asyncio
@@ -98,7 +99,7 @@ class Sealing:
 
     async def _once(self) -> bool:
         """Run the sealer over all that waits; False if it failed."""
-        began = time.monotonic()
+        began, urgent = time.monotonic(), self._finishing
         # From the main thread: the child's death signal is bound to the thread that makes it.
         self._child = child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -107,14 +108,16 @@ class Sealing:
             *self._arguments,
             "--parent",
             str(os.getpid()),
+            *(("--urgent",) if urgent else ()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
         )
         try:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+            if not urgent:
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
             out, err = await child.communicate()
         except asyncio.CancelledError:
             await self.kill()

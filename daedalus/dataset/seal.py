@@ -185,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compression-level", type=int, default=defaults.compression_level)
     parser.add_argument("--row-group-rows", type=int, default=defaults.row_group_rows)
     parser.add_argument("--parent", type=int, default=0, help="pid to die with; 0: none")
+    parser.add_argument("--urgent", action="store_true", help="keep the priority: somebody waits for the end")
     given = parser.parse_args(arguments)
     if not _follow(given.parent):
         print(f"cannot seal for the parent {given.parent}: it is gone", file=sys.stderr)  # noqa: T201
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row_group_rows=given.row_group_rows,
         row_group_rows_min=min(defaults.row_group_rows_min, given.row_group_rows),
     )
-    _be_modest()
+    _be_modest(urgent=given.urgent)
     only = None if given.journal is None else given.journal.resolve()
     failed = False
     for summary in seal_channel(Layout(data=str(given.data.resolve())), given.channel, options, only):
@@ -226,8 +227,8 @@ def _peak_bytes() -> int:
     return 0
 
 
-def _be_modest() -> None:
-    """One thread, low priority, and memory that is given back: this runs beside the live path."""
+def _be_modest(*, urgent: bool) -> None:
+    """One thread, low priority unless urgent, and memory that is given back: it runs beside the live path."""
     # Arrow loads NumPy where there is one, and that would start a thread per core, each of which spins.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import pyarrow as pa
@@ -236,7 +237,7 @@ def _be_modest() -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     pa.set_memory_pool(pa.system_memory_pool())
-    if os.getpriority(os.PRIO_PROCESS, 0) < _NICE:
+    if not urgent and os.getpriority(os.PRIO_PROCESS, 0) < _NICE:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 

@@ -32,7 +32,7 @@ def _cast(kind: Callable[[object], T], value: object) -> T:
     return kind(value)
 
 
-def _declare(_kind: object, value: T) -> T:
+def _declare(_kind: object, value: T | None = None, **_kwargs: object) -> T | None:
     return value
 
 

@@ -105,11 +105,11 @@ def test_one_commit_at_a_time_the_next_group_gathers_meanwhile(address: str, spo
 
 
 def test_a_frame_is_closed_by_count_or_by_time_and_grows_under_load(address: str, spool: Spool) -> None:
-    """Ten, then those that came within the 5 ms after it: no frame per ten records in a burst."""
+    """Ten, then those that came soon after it: no frame per ten records in a burst."""
 
     async def work() -> None:
         disk = Disk()
-        receiver, sender = receiving(address, disk), sending(address, spool, batch_records=10, batch_ms=5)
+        receiver, sender = receiving(address, disk), sending(address, spool, batch_records=10, batch_ms=500)
         await receiver.start()
         await sender.start()
         await until(lambda: sender._streaming)

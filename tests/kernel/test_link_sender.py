@@ -221,3 +221,27 @@ def test_replies_of_another_epoch_are_ignored(address: str, spool: Spool) -> Non
         writer.close()
 
     drive(work)
+
+
+def test_a_full_frame_leaves_with_the_record_that_finds_it_old_enough_and_needs_no_timer(
+    address: str, spool: Spool
+) -> None:
+    async def work() -> None:
+        writer, sender = Writer(address), sending(address, spool, batch_records=4, batch_ms=60_000)
+        await sender.start()
+        await writer.hear()
+        writer.say(Welcome(spool.epoch, 0, 0, {}))
+        await until(lambda: sender._streaming)
+        for number in range(1, 5):
+            offer(sender, number)
+        assert (await writer.hear()).count == 4
+        for number in range(5, 15):
+            offer(sender, number)  # one went out just now: this one grows
+        sender._grown_at = 0.0  # long ago by now
+        for number in range(15, 30):
+            offer(sender, number)
+        assert (await writer.hear()).count == 4 + sender_module._LOOK_RECORDS
+        sender.close()
+        writer.close()
+
+    drive(work)

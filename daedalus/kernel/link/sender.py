@@ -16,8 +16,9 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from daedalus.compiled.outbox import Outbox
 from daedalus.kernel.journal import Mark
-from daedalus.kernel.link.wire import Ack, Data, Hello, Nack, Welcome, decode_reply, encode, pack
+from daedalus.kernel.link.wire import Ack, Data, Hello, Nack, Welcome, decode_reply, encode, opening, pack
 from daedalus.kernel.mailbox import Mailbox
 from daedalus.kernel.spool import Spool
 from daedalus.kernel.telemetry import get_logger
@@ -28,13 +29,15 @@ Describe = Callable[[bytes], tuple[str, Mark] | None]
 
 _FRAME_BYTES = 128 << 10  # a frame is closed at this size as well: bounds what is in flight
 _HWM_FRAMES = 32
+_GROWN = 0.6  # of `batch_ms`: so long after the last frame a full one leaves with the record that finds it so
+_LOOK_RECORDS = 16  # between two such looks at the clock
 _RECONNECT_MS = 5  # a restarted receiver is greeted within twice this; 0.5 % of a core while there is none
 _PROGRESS_S = 0.25  # without an acknowledgement for so long the sender greets again
 _PUMP_FRAMES = 16  # frames per turn of the loop when catching up
 _MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
-class LinkSender:
+class LinkSender(Outbox):
     """Sends the records of one spool, in order, until each is acknowledged."""
 
     def __init__(
@@ -69,6 +72,9 @@ class LinkSender:
                 rather than from memory (after a restart, or when the receiver is behind); without it the
                 marks of those records are missing.
         """
+        super().__init__(spool)
+        self.look_at = batch_records
+        self.look_bytes = _FRAME_BYTES
         self._address = address
         self._name = sender
         self._source = source
@@ -78,11 +84,10 @@ class LinkSender:
         self._on_welcome = on_welcome
         self._on_seam = on_seam
         self._describe = describe
-        self._records: list[bytes] = []  # the open frame
-        self._bytes = 0
-        self._marks: dict[str, Mark] = {}
-        self._opened_at = 0.0  # s, loop time of its first record
-        self._hold = False  # a frame went out just now: the next one may grow
+        self._message = bytearray()  # the frame that is being sent
+        self._opened_at = 0.0  # s, loop time of the open frame's first record
+        self._hold = False  # a frame went out just now: the next one may grow …
+        self._grown_at = 0.0  # s, loop time: … until then
         self._cursor = spool.acked + 1  # next to be sent
         self._first_own = spool.next_seq  # of this process; what lies before was appended by an earlier one
         self._streaming = False
@@ -93,7 +98,7 @@ class LinkSender:
         self._watched = 0  # acknowledged at the last look
         self._pumping: asyncio.Handle | None = None
         self._drained: asyncio.Event | None = None
-        self._refused = self._frames = self._again = self._hellos = self._nacks = 0
+        self._frames = self._again = self._hellos = self._nacks = 0
         self._log = get_logger()
 
     async def start(self) -> None:
@@ -113,23 +118,18 @@ class LinkSender:
         self._mailbox.touched()
         self._arm_watch()
 
-    def append(self, record: bytes, stream: str, mark: Mark) -> bool:
-        """Spool one record and send it with its frame. False: the spool is full, nothing was taken."""
-        seq = self._spool.append(record)
-        if seq is None:
-            self._refused += 1
-            return False
-        records = self._records
-        records.append(record)
-        self._bytes += len(record)
-        self._marks[stream] = mark
-        if len(records) == 1:
-            self._opened_at = self._loop.time()
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._batch_s, self._due)
-        if (len(records) >= self._batch_records and not self._hold) or self._bytes >= _FRAME_BYTES:
+    def opened(self) -> None:
+        """The open frame has its first record: see to it that it leaves in time."""
+        self._opened_at = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._opened_at + self._batch_s, self._due)
+
+    def filled(self, count: int) -> None:
+        """The open frame is full: it leaves, unless the last one left just now and it may grow."""
+        if self.frame_bytes >= _FRAME_BYTES or not self._hold or self._loop.time() >= self._grown_at:
             self._flush()
-        return True
+        else:
+            self.look_at = count + _LOOK_RECORDS
 
     async def drain(self) -> int:
         """Wait until everything is acknowledged. Returns what is not, also when it is cancelled."""
@@ -163,14 +163,15 @@ class LinkSender:
     @property
     def unacknowledged(self) -> int:
         """Return how many records of the spool are not acknowledged."""
-        return self._spool.next_seq - 1 - self._spool.acked
+        count: int = self._spool.next_seq - 1 - self._spool.acked
+        return count
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters since start."""
         return {
             "appended": self._spool.next_seq - 1,
             "unacknowledged": self.unacknowledged,
-            "refused": self._refused,
+            "refused": self.refused,
             "frames": self._frames,
             "again": self._again,
             "hellos": self._hellos,
@@ -183,7 +184,8 @@ class LinkSender:
     def _due(self) -> None:
         self._timer = None
         self._hold = False
-        if self._records:
+        self.look_at = self._batch_records
+        if self.frame_first < self._spool.next_seq:
             left_s = self._opened_at + self._batch_s - self._loop.time()
             if left_s > 0.0002:  # the frame the timer was set for is gone, this one is younger
                 self._timer = self._loop.call_later(left_s, self._due)
@@ -191,24 +193,37 @@ class LinkSender:
                 self._flush()
 
     def _flush(self) -> None:
-        records, marks = self._records, self._marks
-        if not records:
+        """Close the open frame and send it, if nothing before it has to be sent first."""
+        first, count = self.frame_first, self._spool.next_seq - self.frame_first
+        if not count:
             return
-        self._records, self._marks, self._bytes = [], {}, 0
+        size, marks = self.frame_bytes, self.frame_notes
+        self.frame_first, self.frame_bytes, self.frame_notes = first + count, 0, {}
+        self.look_at = self._batch_records
         self._hold = True
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._batch_s, self._due)
+        now = self._loop.time()
+        self._grown_at = now + self._batch_s * _GROWN
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(now + self._batch_s, self._due)
         if self._watch is None:
             self._arm_watch()
         if not self._streaming or self._blocked:
             return
-        if self._cursor + len(records) == self._spool.next_seq:
-            self._send(records, marks)
+        if self._cursor == first:
+            message = self._message
+            head = opening(Data(self._spool.epoch, first, count, marks))
+            if len(message) < len(head) + size:
+                message.extend(bytes(len(head) + size - len(message)))
+            message[: len(head)] = head
+            end = self._spool.gather(first, count, message, len(head))
+            assert end == len(head) + size, f"the spool lost {first}, acknowledged {self._spool.acked}"
+            with memoryview(message)[:end] as whole:
+                self._send(whole, count)
         elif self._pumping is None:
             self._pump()
 
-    def _send(self, records: list[bytes], marks: dict[str, Mark]) -> bool:
-        message = pack(Data(self._spool.epoch, self._cursor, len(records), marks), records)
+    def _send(self, message: bytes | memoryview, count: int) -> bool:
         try:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
@@ -217,7 +232,7 @@ class LinkSender:
             self._mailbox.when_writable(self._writable)
             return False
         self._mailbox.touched()
-        self._cursor += len(records)
+        self._cursor += count
         self._frames += 1
         return True
 
@@ -225,14 +240,15 @@ class LinkSender:
         """Send from the spool what lies between the cursor and the open frame."""
         self._pumping = None
         for _ in range(_PUMP_FRAMES):
-            end = self._spool.next_seq - len(self._records)
+            end = self.frame_first
             if not self._streaming or self._blocked or self._cursor >= end:
                 return
             records = self._spool.read(
                 self._cursor, min(self._batch_records, end - self._cursor), _FRAME_BYTES
             )
             assert records, f"the spool lost {self._cursor}, acknowledged {self._spool.acked}"
-            if not self._send(records, self._marks_of(records)):
+            data = Data(self._spool.epoch, self._cursor, len(records), self._marks_of(records))
+            if not self._send(pack(data, records), len(records)):
                 return
         self._pumping = self._loop.call_soon(self._pump)
 
@@ -308,6 +324,7 @@ class LinkSender:
                 "spool_renewed", sender=self._name, next_seq=self._spool.next_seq, stored_seq=welcome.received
             )
             self._first_own = max(self._first_own - self._spool.acked, 1)
+            self.frame_first = max(self.frame_first - self._spool.acked, 1)
             self._spool.renew()
             self._cursor = 1
             self._greet()

@@ -12,7 +12,18 @@ import msgspec
 
 from daedalus.kernel.journal import Mark
 
-__all__ = ["Ack", "Data", "Hello", "Nack", "Welcome", "decode_reply", "decode_request", "encode", "pack"]
+__all__ = [
+    "Ack",
+    "Data",
+    "Hello",
+    "Nack",
+    "Welcome",
+    "decode_reply",
+    "decode_request",
+    "encode",
+    "opening",
+    "pack",
+]
 
 _DATA = struct.Struct("<BI")
 _MARK = 0xC1
@@ -84,8 +95,13 @@ def pack(data: Data, records: Sequence[bytes]) -> bytes:
     >>> bytes(decode_request(memoryview(pack(Data(7, 1, 2, {}), [b"\x01", b"\x02"])))[1])
     b'\x92\x01\x02'
     """
+    return b"".join((opening(data), *records))
+
+
+def opening(data: Data) -> bytes:
+    """Return what a DATA message begins with; its records follow, one behind the other."""
     head = encode(data)
-    return b"".join((_DATA.pack(_MARK, len(head)), head, _array(len(records)), *records))
+    return b"".join((_DATA.pack(_MARK, len(head)), head, _array(data.count)))
 
 
 def _array(count: int) -> bytes:

@@ -22,7 +22,7 @@ def check_adapter(name: str, table: Exchange, problems: Problems) -> None:
     wanted = table.id or name
     if table.adapter != "native" or wanted not in catalogue.NATIVE:
         return
-    from daedalus.exchanges.native import native
+    from daedalus.exchanges.native import divided, native
 
     cls = native(wanted)
     levels = table.max_orderbook_depth
@@ -40,8 +40,10 @@ def check_adapter(name: str, table: Exchange, problems: Problems) -> None:
                 channels.setdefault(channel, []).append(symbol)
             else:
                 problems.error((*path, "channels", channel), refusal)
-    for part in _connections(channels, table.symbols_per_connection):
-        _check_together(cls, part, levels, table, problems, path)
+    for part in divided(cls, channels, table.symbols_per_connection):
+        _check_together(
+            cls, {channel: list(names) for channel, names in part.items()}, levels, table, problems, path
+        )
 
 
 def _check_together(
@@ -72,12 +74,6 @@ def _refusal(cls: Any, channels: _Channels, levels: int, table: Exchange) -> str
     except ValueError as error:
         return str(error)
     return None
-
-
-def _connections(channels: _Channels, size: int) -> list[_Channels]:
-    """Return the channels of each connection, before an adapter splits off what needs one of its own."""
-    symbols = list(dict.fromkeys(symbol for names in channels.values() for symbol in names))
-    return [_only(channels, set(symbols[at : at + size])) for at in range(0, len(symbols), size)]
 
 
 def _only(channels: _Channels, some: set[str]) -> _Channels:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,7 @@ from daedalus.exchanges.shared import Shared, SocketOptions
 from daedalus.exchanges.socket import NativeConnection, missing_of
 from daedalus.kernel.errors import FatalError
 
-__all__ = ["NativeExchange", "NativeOptions", "native", "natives"]
+__all__ = ["NativeExchange", "NativeOptions", "divided", "native", "natives"]
 
 Channels = Mapping[str, Sequence[str]]
 """Our channel -> symbols as configured."""
@@ -118,11 +118,12 @@ class NativeExchange:
             raw_capture=options.raw_capture,
         )
         self.shared = Shared(socket, cls.limits, options.share)
+        parts = divided(cls, options.channels, options.symbols_per_connection)
         try:
             make = partial(_make, cls, options, _keys(cls, options))
             self.connections = [
                 NativeConnection(partial(make, part), sink, self.shared, number, uniform)
-                for number, part in enumerate(_parts(options, getattr(cls, "split", None)), 1)
+                for number, part in enumerate(parts, 1)
             ]
         except ValueError as error:
             raise FatalError(str(error)) from None
@@ -211,22 +212,20 @@ def _keys(cls: Any, options: NativeOptions) -> dict[str, Any]:
     return {"credentials": load_credentials(name, options.api_key_file, options.api_secret_file)}
 
 
-def _parts(
-    options: NativeOptions, split: Callable[[Channels], Iterable[Channels]] | None = None
-) -> Iterator[Channels]:
-    """Yield the channels of each connection: at most `symbols_per_connection` symbols.
+def divided(cls: Any, channels: Channels, size: int) -> Iterator[Channels]:
+    """Yield the channels of each connection: at most `size` symbols, and what may share one.
 
     Args:
-        options: what is wanted.
-        split: the adapter's own word on which channels cannot share a connection.
+        cls: of the adapter, whose `split`, if it has one, says which channels cannot share a connection.
+        channels: what is wanted.
+        size: symbols_per_connection.
     """
-    symbols = list(dict.fromkeys(symbol for names in options.channels.values() for symbol in names))
-    size = options.symbols_per_connection
+    symbols = list(dict.fromkeys(symbol for names in channels.values() for symbol in names))
+    split = getattr(cls, "split", None)
     for first in range(0, len(symbols), size):
         some = set(symbols[first : first + size])
         part = {
-            channel: [symbol for symbol in names if symbol in some]
-            for channel, names in options.channels.items()
+            channel: [symbol for symbol in names if symbol in some] for channel, names in channels.items()
         }
         part = {channel: names for channel, names in part.items() if names}
         yield from split(part) if split is not None else (part,)

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from daedalus.config import catalogue
+from daedalus.exchanges.native import NativeExchange, NativeOptions
+from tests.exchanges.fakes import ListSink
 
 CONTRACT = "cannot collect {} from kraken: contracts are another exchange's"
 TWINS = "cannot collect {} beside {}: they are one pair of kraken's"
@@ -87,6 +89,16 @@ def test_more_streams_than_a_connection_may_have_are_told_once_and_divided_they_
         "f:3: exchanges.binanceusdm.symbols_per_connection: cannot carry 201 streams on one"
     )
     assert told(read(table("binanceusdm", keys.format(200), trades=symbols))) == []
+
+
+def test_what_never_shares_a_connection_is_not_refused_together(read) -> None:
+    """OKX: trades have a connection of their own, so the collector takes these two; so must the check."""
+    one, other = ["BTC/USDT:USDT"], ["BTC/USDT:USDC"]
+    channels = {"orderbook": one, "trades": other}
+    assert len(NativeExchange(NativeOptions(id="okx", channels=channels), ListSink()).connections) == 2
+    assert told(read(table("okx", **channels))) == []
+    (line,) = told(read(table("okx", orderbook=one, ticker=other)))
+    assert line.endswith("cannot collect BTC/USDT:USDC beside BTC/USDT:USDT: both are BTC-USDT-SWAP")
 
 
 def test_a_table_that_names_its_adapter_by_id_is_checked_too(read) -> None:

@@ -266,7 +266,7 @@ def _hurried(
 def test_channels_that_cannot_share_a_connection_get_one_each() -> None:
     channels = {"orderbook": ["BTC/USDT", "ETH/USDT"], "trades": ["BTC/USDT"]}
     options = NativeOptions(id="okx", channels=channels)
-    alone, trades = module._parts(options, native("okx").split)
+    alone, trades = module.divided(native("okx"), channels, 50)
     assert (alone, trades) == ({"orderbook": ["BTC/USDT", "ETH/USDT"]}, {"trades": ["BTC/USDT"]})
     assert len(NativeExchange(options, Sink()).connections) == 2
     assert len(NativeExchange(replace(options, id="kraken"), Sink()).connections) == 1

@@ -4,9 +4,9 @@ A subscriber that sees a hole in the numbers asks for the missing rows; they are
 index is exact (number, order of capture and place of every row), so an answer reads only what it returns, at
 most 1 MiB, and never holds up the loop for long.
 
-It grows until the rings have gone round once, which takes a ring of trades an hour: it is made of chunks of
-one size, 13 bytes a row, that are used again. Arrays that grow would be twice that, and leave holes in the
-heap wherever they had been.
+It grows until the rings have gone round once, which takes a ring of trades an hour. So it is made of chunks
+that are packed when they are full, mostly to 6 bytes a row: arrays that grow would be 24, and leave holes in
+the heap wherever they had been.
 
 Request `[id, symbol, {channel: [from, to]}, session_id]`, both ends included; reply `[id, ok, [record …]]`
 merged by capture time. `ok` false: not all of it is there any more. A reply at its limit is cut: ask again.
@@ -24,8 +24,8 @@ __all__ = ["ReplayIndex"]
 REPLY_BYTES_MAX = 1 << 20
 _TRIM_EVERY = 4096
 _CHUNK = 128  # rows: little for a stream of a few rows, and few objects for one of many
-_SPARE_MAX = 64  # chunks that wait for use; more come free at once only where there are many streams
 _BLANK = bytes(3 * 4 * _CHUNK)
+_U16 = 0xFFFF
 
 
 class Ring(Protocol):
@@ -44,13 +44,18 @@ class _Place(NamedTuple):
 
 
 class _Chunk:
-    """Consecutive rows of one stream, as distances from the first: numbers, then orders, then places."""
+    """Consecutive rows of one stream, as distances from the first: orders, then places, then numbers.
 
-    __slots__ = ("cells", "count", "order", "place", "seq")
+    While it is filled its cells have 32 bits. Packed, they have 16 if that is enough, and numbers that count
+    up by one are left out.
+    """
+
+    __slots__ = ("cells", "count", "order", "place", "seq", "stride")
 
     def __init__(self, cells: "array[int]", seq: int, order: int, place: int) -> None:
         self.cells = cells
         self.count = 0
+        self.stride = _CHUNK
         self.seq, self.order, self.place = seq, order, place
 
     def put(self, seq: int, order: int, place: int) -> None:
@@ -60,21 +65,32 @@ class _Chunk:
             OverflowError: it is too far from the first: ever so many were shed in between.
         """
         cells, at = self.cells, self.count
-        cells[at] = seq - self.seq
-        cells[_CHUNK + at] = order - self.order
-        cells[2 * _CHUNK + at] = place - self.place
+        cells[at] = order - self.order
+        cells[_CHUNK + at] = place - self.place
+        cells[2 * _CHUNK + at] = seq - self.seq
         self.count = at + 1
 
+    def pack(self) -> "array[int]":
+        """Make it as small as it can be; return the cells, for another."""
+        cells, count = self.cells, self.count
+        orders, places, seqs = (cells[at : at + count] for at in (0, _CHUNK, 2 * _CHUNK))
+        kept = orders + places if seqs[-1] == count - 1 else orders + places + seqs
+        self.cells = array("H", kept) if max(orders[-1], places[-1], seqs[-1]) <= _U16 else kept
+        self.stride = count
+        return cells
+
     def last_place(self) -> int:
-        return self.place + self.cells[2 * _CHUNK + self.count - 1]
+        return self.place + self.cells[self.stride + self.count - 1]
 
     def span(self, first: int, last: int, oldest: int) -> range:
         """Return which rows are numbered `first` to `last` and not below place `oldest`."""
-        cells, count, places = self.cells, self.count, 2 * _CHUNK
-        begin = bisect_left(cells, first - self.seq, 0, count)
-        end = bisect_right(cells, last - self.seq, 0, count)
+        cells, count, places = self.cells, self.count, self.stride
         there = bisect_left(cells, oldest - self.place, places, places + count) - places
-        return range(max(begin, there), end)
+        seqs = 2 * places
+        if len(cells) == seqs:  # they count up by one
+            return range(max(first - self.seq, there, 0), min(last - self.seq + 1, count))
+        begin = bisect_left(cells, first - self.seq, seqs, seqs + count) - seqs
+        return range(max(begin, there), bisect_right(cells, last - self.seq, seqs, seqs + count) - seqs)
 
 
 class _Rows:
@@ -86,15 +102,20 @@ class _Rows:
         self.chunks: list[_Chunk] = []
         self.newest = 0  # number of the last row, whether it is still there or not
 
-    def trim(self, oldest: int) -> list[_Chunk]:
-        """Give up the chunks of which nothing is in the ring any more; return them."""
+    def begin(self, seq: int, order: int, place: int) -> _Chunk:
+        """Return a new chunk for the row that comes next."""
+        cells = self.chunks[-1].pack() if self.chunks else array("I", _BLANK)
+        chunk = _Chunk(cells, seq, order, place)
+        self.chunks.append(chunk)
+        return chunk
+
+    def trim(self, oldest: int) -> None:
+        """Give up the chunks of which nothing is in the ring any more."""
         chunks = self.chunks
         gone = 0
         while gone < len(chunks) and chunks[gone].last_place() < oldest:
             gone += 1
-        freed = chunks[:gone]
         del chunks[:gone]
-        return freed
 
     def find(self, channel: str, first: int, last: int, oldest: int) -> tuple[int, list[_Place]]:
         """Return how many rows of `first` to `last` are there, and the places of as many as a reply holds."""
@@ -107,7 +128,7 @@ class _Rows:
             span = chunk.span(first, last, oldest)
             count += len(span)
             for at in span[: _ROWS_MAX - len(found)]:
-                order, place = chunk.order + cells[_CHUNK + at], chunk.place + cells[2 * _CHUNK + at]
+                order, place = chunk.order + cells[at], chunk.place + cells[chunk.stride + at]
                 found.append(_Place(order, channel, place))
         return count, found
 
@@ -124,7 +145,6 @@ class ReplayIndex:
         self._spools = spools
         self._epochs = {channel: spool.epoch for channel, spool in spools.items()}
         self._rows: dict[tuple[str, str], _Rows] = {}
-        self._spare: list[array[int]] = []
         self._session = ""
         self._added = 0
         self.served = self.refused = 0
@@ -152,19 +172,13 @@ class ReplayIndex:
         try:
             chunk = rows.chunks[-1]
             if chunk.count == _CHUNK:
-                chunk = self._begin(rows, seq, order, spool_seq)
+                chunk = rows.begin(seq, order, spool_seq)
             chunk.put(seq, order, spool_seq)
         except (IndexError, OverflowError):
-            self._begin(rows, seq, order, spool_seq).put(seq, order, spool_seq)
+            rows.begin(seq, order, spool_seq).put(seq, order, spool_seq)
         rows.newest = seq
         if order % _TRIM_EVERY == 0:
             self._trim()
-
-    def _begin(self, rows: _Rows, seq: int, order: int, place: int) -> _Chunk:
-        cells = self._spare.pop() if self._spare else array("I", _BLANK)
-        chunk = _Chunk(cells, seq, order, place)
-        rows.chunks.append(chunk)
-        return chunk
 
     def _renumbered(self, channel: str) -> None:
         """Forget the places of a ring that was begun afresh."""
@@ -174,10 +188,8 @@ class ReplayIndex:
                 rows.chunks.clear()
 
     def _trim(self) -> None:
-        spare = self._spare
         for (_, name), rows in self._rows.items():
-            spare += [chunk.cells for chunk in rows.trim(self._spools[name].oldest())]
-        del spare[_SPARE_MAX:]
+            rows.trim(self._spools[name].oldest())
 
     def answer(self, request: bytes) -> bytes | None:
         """Return the reply to a request; None if it is none."""

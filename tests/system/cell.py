@@ -22,10 +22,11 @@ from daedalus.kernel.actor import Context, run
 target, settings, name, runtime, data = sys.argv[1:]
 module, _, cls = target.partition(":")
 actor = getattr(import_module(module), cls)
-context = Context(name=name, runtime=runtime, data=data, drain_s=5)
+context = Context(name=name, runtime=runtime, data=data, drain_s=60)
 sys.exit(run(actor, msgspec.msgpack.encode(msgspec.json.decode(settings)), context))
 """
 CHANNELS = ("orderbook", "trades", "ticker")
+DRAIN_S = 60  # as in RUN: what a loaded machine has not stored and sealed by then is not looked at
 
 
 class Cell:
@@ -58,7 +59,7 @@ class Cell:
     def _end_simulator(self) -> None:
         if self.simulator.poll() is None:
             self.simulator.send_signal(signal.SIGINT)
-            self.simulator.wait(10)
+            self.simulator.wait(30)
         self.simulator.stdout.close()
 
     def spawn(self, name: str, target: str, settings: dict[str, Any]) -> None:
@@ -108,7 +109,7 @@ class Cell:
     def stop(self, name: str) -> int:
         process = self.processes.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(30)
+        return process.wait(DRAIN_S + 20)
 
     def stop_all(self) -> None:
         """Stop collector, then writers: what is stored is complete afterwards."""

@@ -16,7 +16,7 @@ from daedalus.records import Trade, decode
 from tests.system.cell import Cell
 from tests.system.tree import wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 MODEL = ("--model", "--symbols", "BTC/USDT", "--rate", "100", "--seed", "3")
 FLAG_SNAPSHOT, FLAG_AFTER_GAP, FLAG_BACKFILLED = 1, 2, 128

@@ -34,6 +34,7 @@ class TradeColumns(NamedTuple):
     flags: memoryview  # int64
     session: memoryview  # int64, key of `sessions`
     sessions: dict[int, str | None]
+    price: memoryview  # float64
     amount: memoryview  # float64
     side: memoryview  # int64: 1 buy, -1 sell, 0 unknown
 
@@ -63,16 +64,14 @@ def trade_batches(table: Any) -> list[TradeColumns]:
         codes, sessions = _codes(batch, "session_id", "trades")
         side_codes, sides = _codes(batch, "side", "trades")
         side_of = {code: _SIDES.get(word or "", 0) for code, word in sides.items()}
-        amount = _column(batch, "amount", "trades")
-        if amount.null_count:
-            raise ValueError(f"cannot read trades: {amount.null_count} of {len(amount)} amounts are null")
         out.append(
             TradeColumns(
                 _times(batch, "trades"),
                 _flags(batch),
                 codes,
                 sessions,
-                _view(amount.cast("float64"), "d"),
+                _numbers(batch, "price", "trades"),
+                _numbers(batch, "amount", "trades"),
                 memoryview(array("q", [side_of[code] for code in side_codes])),
             )
         )
@@ -104,6 +103,13 @@ def _view(column: Any, kind: str) -> memoryview:
     if data is None or not len(column):
         return memoryview(array(kind))
     return memoryview(data).cast("B")[8 * column.offset : 8 * (column.offset + len(column))].cast(kind)  # type: ignore[call-overload,no-any-return]
+
+
+def _numbers(batch: Any, name: str, what: str) -> memoryview:
+    column = _column(batch, name, what)
+    if column.null_count:
+        raise ValueError(f"cannot read {what}: {column.null_count} of {len(column)} {name}s are null")
+    return _view(column.cast("float64"), "d")
 
 
 def _times(batch: Any, what: str) -> memoryview:

@@ -7,7 +7,7 @@ trade has taker sign e and amount v. n numbers the valid updates. "invalid" = cr
 from daedalus.features.params import Params
 from daedalus.features.schema import Feature
 
-__all__ = ["features", "flow", "rolling", "shape", "sides"]
+__all__ = ["clock", "flow", "number", "rolling", "shape", "sides"]
 
 _INVALID = "invalid book"
 _EMPTY = "side empty"
@@ -32,11 +32,6 @@ def number(value: float) -> str:
     ('5', '0.5')
     """
     return f"{value:.15g}"
-
-
-def features(params: Params) -> list[Feature]:
-    """Return all columns for these parameters, in the order of the row."""
-    return [*shape(params), *flow(params), *rolling(params), *clock()]
 
 
 def shape(params: Params) -> list[Feature]:
@@ -235,7 +230,7 @@ def rolling(params: Params) -> list[Feature]:
     return out
 
 
-def clock() -> list[Feature]:
+def clock(_params: Params) -> list[Feature]:
     """Return the columns of the UTC calendar."""
     return [
         _f("hour_of_day", "h", "0 to 23, UTC", "never"),

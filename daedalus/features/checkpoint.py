@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["block", "open_sealed", "seal"]
+__all__ = ["block", "nothing", "open_sealed", "seal"]
 
 _MAGIC = b"DFE1"
 _HEAD = struct.Struct("<4sI")
@@ -66,3 +66,13 @@ def block(part: object, kind: str, count: int) -> Any:
         found = f"{len(part)} bytes" if isinstance(part, bytes) else type(part).__name__
         raise ValueError(f"cannot restore the engine: a block of {8 * count} bytes is {found}")
     return memoryview(bytearray(part)).cast(kind)  # type: ignore[call-overload]
+
+
+def nothing(parts: object) -> None:
+    """Take the state of a part that has none.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if parts != []:
+        raise ValueError("cannot restore the engine: there is state of a part that keeps none")

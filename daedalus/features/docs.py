@@ -6,12 +6,12 @@ Columns that differ only by level or window share a line.
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from daedalus.features.catalogue import clock, flow, number, rolling, shape
+from daedalus.features.catalogue import number
+from daedalus.features.layout import PARTS
 from daedalus.features.params import Params
 from daedalus.features.schema import Feature
 
@@ -31,23 +31,26 @@ trade has taker sign e and amount v. n numbers the valid updates. "invalid" = cr
 | Column | Unit | Definition | Window | Warm-up | Null | Source |
 |---|---|---|---|---|---|---|
 """
-_PARTS: dict[str, Callable[[Params], list[Feature]]] = {
-    "Book shape": shape,
-    "Flow": flow,
-    "Rolling": rolling,
-    "Clock": lambda _params: clock(),
+_TITLES = {
+    "shape": "Book shape",
+    "flow": "Flow",
+    "rolling": "Rolling",
+    "windows": "Windows of the book",
+    "impact": "Impact and liquidity",
+    "vpin": "Toxicity",
+    "clock": "Clock",
 }
 
 
 def page() -> str:
     """Return the page for the default parameters, `ofi_L{i}` included."""
     params = Params(emit_ofi_levels=True)
-    count = sum(len(make(Params())) for make in _PARTS.values())
+    count = sum(len(make(Params())) for _, make in PARTS)
     head, table = _HEAD.split("| Column", 1)
     text = f"{head}With the defaults a row has {count} columns, without `ofi_L{{i}}`.\n"
-    for title, make in _PARTS.items():
+    for part, make in PARTS:
         lines = dict.fromkeys(_line(feature) for feature in make(params))
-        text += f"\n## {title}\n\n| Column{table}" + "\n".join(lines) + "\n"
+        text += f"\n## {_TITLES[part]}\n\n| Column{table}" + "\n".join(lines) + "\n"
     defaults = msgspec.structs.asdict(params) | {"emit_ofi_levels": False}
     text += "\n## Parameters\n\n| Key of `[features]` | Default |\n|---|---|\n"
     return text + "".join(f"| {key} | {_value(value)} |\n" for key, value in defaults.items())

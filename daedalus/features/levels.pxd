@@ -5,5 +5,5 @@ cdef class Levels:
     cdef readonly Py_ssize_t bids
     cdef readonly Py_ssize_t asks
     cdef int split(self, int side, const double[::1] prices, Py_ssize_t p, const double[::1] sizes, Py_ssize_t s, Py_ssize_t count)
-    cdef int pairs(self, int side, const double[::1] pairs)
+    cdef int packed(self, int side, bytes packed)
     cdef int reserve(self, Py_ssize_t levels)

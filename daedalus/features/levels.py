@@ -78,15 +78,30 @@ class Levels:
         return 0
 
     @cython.cfunc
-    def pairs(self, side: cython.int, pairs: cython.const[cython.double][::1]) -> cython.int:
-        """Take a side from packed (price, size) pairs; there must be room (`reserve`)."""
+    def packed(self, side: cython.int, packed: bytes) -> cython.int:
+        """Take a side from packed (price, size) pairs; there must be room (`reserve`).
+
+        Raises:
+            ValueError: the bytes are no whole number of pairs.
+        """
         at: cython.Py_ssize_t = 0 if side == 0 else self.capacity
+        count: cython.Py_ssize_t = len(packed)
         n: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t
-        for i in range(pairs.shape[0] // 2):
-            if pairs[2 * i + 1] > 0.0 and pairs[2 * i + 1] < INFINITY and 0.0 < pairs[2 * i] < INFINITY:
-                self.price[at + n] = pairs[2 * i]
-                self.size[at + n] = pairs[2 * i + 1]
+        price: cython.double
+        size: cython.double
+        if count % 16 != 0:
+            raise ValueError(f"cannot read a side of {count} bytes: a level takes 16")
+        if cython.compiled:  # a view of the bytes costs more than reading them
+            pairs: cython.p_double = cython.cast(cython.p_double, cython.cast(cython.p_char, packed))
+        else:
+            pairs = memoryview(packed).cast("d")
+        for i in range(count // 16):
+            price = pairs[2 * i]
+            size = pairs[2 * i + 1]
+            if 0.0 < size < INFINITY and 0.0 < price < INFINITY:
+                self.price[at + n] = price
+                self.size[at + n] = size
                 n += 1
         if side == 0:
             self.bids = n

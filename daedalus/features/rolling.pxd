@@ -9,7 +9,7 @@ cdef class Rolling:
     cdef double[::1] ratio
     cdef double[::1] log_ratio
     cdef long long[::1] span
-    cdef long long[::1] whole
+    cdef long long last_hole
     cdef long long[::1] hidden
     cdef long long[::1] first_hole
     cdef Windows books
@@ -18,5 +18,6 @@ cdef class Rolling:
     cdef int hole(self, long long start, long long end)
     cdef int trade(self, long long ts, double amount, int side)
     cdef int step(self, long long ts, bint valid, double mid, Flow flow)
+    cdef int rebase(self)
     cdef double covered(self, Py_ssize_t window, long long ts) noexcept
     cdef int write(self, long long ts, bint valid, double mid, bint with_trades)

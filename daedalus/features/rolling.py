@@ -26,7 +26,6 @@ __all__ = ["Rolling"]
 
 _NAN = cython.declare(cython.double, float("nan"))
 _COLUMNS = cython.declare(cython.Py_ssize_t, 10)  # per horizon
-_MINUTE_US = cython.declare(cython.longlong, 60_000_000)
 # What rounding leaves of a variance that is 0, relative to the sum of squares.
 _NOTHING = cython.declare(cython.double, 1e-14)
 # Summed columns of the book ring (its column 0, the mid, is not summed) and of the tape.
@@ -58,7 +57,7 @@ class Rolling:
         self.first_hole = integers(self.count)
         self.ratio = floats(self.count)  # whose logarithms are in `log_ratio`
         self.log_ratio = floats(self.count)
-        self.whole = integers(2)  # the minute of the last rebase; the end of the last hole
+        self.last_hole = 0  # its end
 
     @cython.cfunc
     def hole(self, start: cython.longlong, end: cython.longlong) -> cython.int:
@@ -68,7 +67,7 @@ class Rolling:
         self.holes.value[slot] = start
         for w in range(self.count):
             self.hidden[w] += end - start
-        self.whole[1] = end
+        self.last_hole = end
         return 0
 
     @cython.cfunc
@@ -102,10 +101,6 @@ class Rolling:
                 self.hidden[w] -= self.holes.ts[slot] - start
                 self.first_hole[w] += 1
         self.holes.tail = self.first_hole[self.count - 1]
-        if ts // _MINUTE_US != self.whole[0]:
-            self.whole[0] = ts // _MINUTE_US
-            self.books.rebase()
-            self.tape.rebase()
         if valid:
             slot = ring.push(ts)
             at = slot * ring.width
@@ -115,6 +110,13 @@ class Rolling:
             ring.value[at + 3] = flow.ofi
             ring.value[at + 4] = flow.decayed
             self.books.enter(slot)
+        return 0
+
+    @cython.cfunc
+    def rebase(self) -> cython.int:
+        """Sum every window anew, in order."""
+        self.books.rebase()
+        self.tape.rebase()
         return 0
 
     @cython.cfunc
@@ -155,7 +157,7 @@ class Rolling:
             c = self.at + w * _COLUMNS
             if valid and books.first[w] > ring.tail:
                 slot = (books.first[w] - 1) & (ring.capacity - 1)
-                if ring.ts[slot] >= self.whole[1]:
+                if ring.ts[slot] >= self.last_hole:
                     ratio = mid / ring.value[slot * ring.width]
                     # The mid rests most of the time. A ratio of 0 is never remembered: so it begins.
                     if self.ratio[w] != ratio or ratio == 0.0:
@@ -185,12 +187,14 @@ class Rolling:
 
     def dump(self) -> list[list[bytes]]:
         """Return all state."""
-        whole = [bytes(self.whole), bytes(self.hidden), bytes(self.first_hole)]
+        ends = integers(1)
+        ends[0] = self.last_hole
+        whole = [bytes(ends), bytes(self.hidden), bytes(self.first_hole)]
         return [whole, self.books.dump(), self.tape.dump(), self.holes.dump()]
 
     def load(self, parts: list[list[bytes]]) -> None:
         """Take over what `dump` returned."""
-        self.whole = block(parts[0][0], "q", 2)
+        self.last_hole = block(parts[0][0], "q", 1)[0]
         self.hidden = block(parts[0][1], "q", self.count)
         self.first_hole = block(parts[0][2], "q", self.count)
         self.books.load(parts[1])

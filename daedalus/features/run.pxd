@@ -1,10 +1,12 @@
 from daedalus.features.engine cimport FeatureEngine
 from daedalus.features.levels cimport Levels
+from daedalus.features.machine cimport Machine
 
 cdef class Run:
-    cdef FeatureEngine engine
+    cdef Machine machine
     cdef object tape
     cdef const long long[::1] trade_ts
+    cdef const double[::1] price
     cdef const double[::1] amount
     cdef const long long[::1] side
     cdef const long long[::1] trade_flags

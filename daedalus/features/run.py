@@ -4,7 +4,7 @@
 # mypy: disable-error-code="valid-type,no-any-return,index,assignment"
 """One pass of an engine over tables: trades merged into books by capture time, emitted rows collected.
 
-A friend of the engine: it calls the same `_order`, `_trade` and `_step` that single records go through.
+A friend of the engine: it calls the same methods of its `Machine` that single records go through.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from daedalus.features.arrow import BookColumns, TradeColumns
     from daedalus.features.engine import FeatureEngine
+    from daedalus.features.machine import Machine
 
 __all__ = ["Rows", "Run"]
 
@@ -44,12 +45,12 @@ class Run:
     def __init__(
         self, engine: FeatureEngine, tape: list[TradeColumns], out: Buffer | None, most: int
     ) -> None:
-        self.engine = engine
         self.tape = iter(tape)
         self.trade_count = 0
         self.trade = 0
+        self.machine = engine._machine
         self.width = engine._width
-        self.row = engine._row
+        self.row = self.machine.row
         self.given = out is not None
         if out is not None:
             self.values = memoryview(out).cast("B").cast("d")
@@ -82,6 +83,7 @@ class Run:
                 if columns is None:
                     return 0
                 self.trade_ts = columns.ts_us
+                self.price = columns.price
                 self.amount = columns.amount
                 self.side = columns.side
                 self.trade_flags = columns.flags
@@ -96,9 +98,11 @@ class Run:
                 if self.trade_session[self.trade] != self.session_code:
                     self.session_code = self.trade_session[self.trade]
                     self.session = self.session_names[self.session_code]
-                self.engine._order(self.trade_ts[self.trade], self.session)
-                self.engine._trade(
+                self.machine.trade(
                     self.trade_ts[self.trade],
+                    self.trade_flags[self.trade],
+                    self.session,
+                    self.price[self.trade],
                     self.amount[self.trade],
                     cython.cast(cython.int, self.side[self.trade]),
                 )
@@ -107,8 +111,8 @@ class Run:
     @cython.cfunc
     def books(self, columns: BookColumns) -> cython.int:
         """Feed a batch of books, each behind the trades captured before it."""
-        engine: FeatureEngine = self.engine
-        levels: Levels = engine._levels
+        machine: Machine = self.machine
+        levels: Levels = machine.levels
         ts: cython.const[cython.longlong][::1] = columns.ts_us
         flags: cython.const[cython.longlong][::1] = columns.flags
         sessions: cython.const[cython.longlong][::1] = columns.session
@@ -120,7 +124,6 @@ class Run:
         ask_sizes: cython.const[cython.double][::1] = columns.ask_sizes
         code: cython.longlong = -2
         session: object = None
-        fresh: cython.bint
         i: cython.Py_ssize_t
         b: cython.Py_ssize_t
         a: cython.Py_ssize_t
@@ -129,13 +132,9 @@ class Run:
         for i in range(ts.shape[0]):
             if not flags[i] & _BACKFILLED:
                 self.trades_until(ts[i])
-                fresh = False
                 if sessions[i] != code:
                     code = sessions[i]
                     session = columns.sessions[code]
-                    fresh = engine._book_session is not None and session != engine._book_session
-                engine._order(ts[i], session)
-                engine._book_session = session
                 b = bid_offsets[i]
                 a = ask_offsets[i]
                 bids = bid_offsets[i + 1] - b
@@ -143,7 +142,7 @@ class Run:
                 levels.reserve(bids if bids > asks else asks)
                 levels.split(0, bid_prices, b, bid_sizes, b, bids)
                 levels.split(1, ask_prices, a, ask_sizes, a, asks)
-                if engine._step(ts[i], flags[i], fresh):
+                if machine.book(ts[i], flags[i], session):
                     self.keep(ts[i])
             self.number += 1
         return 0

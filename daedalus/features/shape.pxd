@@ -1,13 +1,14 @@
 from daedalus.features.elementary cimport exp, ln
 from daedalus.features.levels cimport Levels
+from daedalus.features.measure cimport Measure
 
 cdef class Shape:
     cdef Levels levels
+    cdef Measure measure
     cdef double[::1] row
     cdef double[::1] edges
     cdef double[::1] band
     cdef double[::1] near
-    cdef double[::1] far
     cdef double[::1] known
     cdef double[::1] weight
     cdef double[::1] work
@@ -26,7 +27,7 @@ cdef class Shape:
     cdef int write(self, double mid, bint valid, bint complete)
     cdef int one_side(self, int side, Py_ssize_t n)
     cdef double gini(self, Py_ssize_t at, Py_ssize_t n, double total) noexcept
-    cdef double distances(self, int side, Py_ssize_t n, double mid)
-    cdef int regressions(self, int side, Py_ssize_t n)
+    cdef int distances(self, int side, Py_ssize_t n, double mid)
+    cdef int decay(self, int side, Py_ssize_t n)
     cdef int prices(self, double mid)
-    cdef int across(self, bint complete, double bid_reach, double ask_reach)
+    cdef int across(self, bint complete)

@@ -3,18 +3,24 @@
 # mypy: disallow-untyped-decorators=False, disable-error-code="valid-type,no-any-return,index"
 """The shape of one book: everything that needs no memory (features page, Book shape).
 
-`write` fills its part of the row from the levels of one update. The row comes in as NaN, so a column that
-is not written is null. Column numbers follow the order in which `catalogue.shape` declares the columns:
+`write` fills its part of the row from the levels of one update, after `Measure` has taken them. The row comes
+in as NaN, so a column that is not written is null. Column numbers follow the order in which
+`catalogue.shape` declares the columns:
 
     4 per level | prices | imbalance_L | imbalance_top | bands | sides, bid and ask in turn | across
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cython
 
 from daedalus.features.elementary import exp, ln
 from daedalus.features.levels import Levels, floats, integers
+
+if TYPE_CHECKING:
+    from daedalus.features.measure import Measure
 
 __all__ = ["Shape"]
 
@@ -24,8 +30,6 @@ _PRICES = cython.declare(cython.Py_ssize_t, 8)
 _PER_BAND = cython.declare(cython.Py_ssize_t, 4)
 _SIDES = cython.declare(cython.Py_ssize_t, 13)
 _REGRESSION_LEVELS = cython.declare(cython.Py_ssize_t, 10)
-# Relative, so that it means the same in every unit: distances that differ by less are one distance.
-_NO_VARIANCE = cython.declare(cython.double, 1e-24)
 _HALF = cython.declare(cython.double, 0.5 - 1e-12)
 
 
@@ -35,9 +39,16 @@ class Shape:
     """Writes the book-shape columns of the current levels into the row."""
 
     def __init__(
-        self, levels: Levels, row: memoryview[float], max_levels: int, edges: tuple[float, ...], k: float
+        self,
+        levels: Levels,
+        measure: Measure,
+        row: memoryview[float],
+        max_levels: int,
+        edges: tuple[float, ...],
+        k: float,
     ) -> None:
         self.levels = levels
+        self.measure = measure
         self.row = row
         self.max_levels = max_levels
         self.bands = len(edges)
@@ -47,9 +58,8 @@ class Shape:
         self.widest = edges[len(edges) - 1]
         self.smart_k = k
         self.band = floats(2 * self.bands)
-        self.near = floats(6)  # volume below 5, 10 and 50 bps, bids then asks
-        self.room = 64  # levels a side in `far`, `known` and `weight`; grows
-        self.far = floats(self.room)
+        self.near = floats(4)  # volume below 10 and 50 bps, bids then asks
+        self.room = 64  # levels a side in `known` and `weight`; grows
         self.known = floats(2 * self.room)  # distances whose exp is in `weight`
         self.weight = floats(2 * self.room)
         self.work = floats(max_levels)
@@ -63,7 +73,7 @@ class Shape:
 
     @cython.cfunc
     def write(self, mid: cython.double, valid: cython.bint, complete: cython.bint) -> cython.int:
-        """Write all columns. `mid` counts only if the book is valid (two sides, not crossed)."""
+        """Write all columns of the book just measured. `mid` counts only if it is valid."""
         book: Levels = self.levels
         bids: cython.Py_ssize_t = book.bids
         asks: cython.Py_ssize_t = book.asks
@@ -79,9 +89,9 @@ class Shape:
         self.one_side(1, asks)
         if valid:
             self.prices(mid)
-            bid_reach: cython.double = self.distances(0, bids, mid)
-            ask_reach: cython.double = self.distances(1, asks, mid)
-            self.across(complete, bid_reach, ask_reach)
+            self.distances(0, bids, mid)
+            self.distances(1, asks, mid)
+            self.across(complete)
         elif bids == 0 or asks == 0:
             self.row[self.both_at + 1] = 0.0
         return 0
@@ -161,13 +171,11 @@ class Shape:
         book: Levels = self.levels
         ask_0: cython.Py_ssize_t = book.capacity
         c: cython.Py_ssize_t = _PER_LEVEL * self.max_levels
-        bid: cython.double = book.price[0]
-        ask: cython.double = book.price[ask_0]
         bid_size: cython.double = book.size[0]
         ask_size: cython.double = book.size[ask_0]
         bids: cython.Py_ssize_t = min(book.bids, self.max_levels)
         asks: cython.Py_ssize_t = min(book.asks, self.max_levels)
-        spread: cython.double = ask - bid
+        spread: cython.double = self.measure.spread
         # The same as (qb Pa + qa Pb)/(qb + qa), without the cancellation: equal sizes give exactly the mid.
         tilt: cython.double = 0.5 * spread * ((bid_size - ask_size) / (bid_size + ask_size))
         i: cython.Py_ssize_t
@@ -178,16 +186,8 @@ class Shape:
         self.row[c + 3] = 1e4 * spread / mid
         self.row[c + 4] = mid + tilt
         self.row[c + 5] = tilt
-        value: cython.double = 0.0
-        volume: cython.double = 0.0
-        for i in range(bids):
-            value += book.price[i] * book.size[i]
-            volume += book.size[i]
-        for i in range(asks):
-            value += book.price[ask_0 + i] * book.size[ask_0 + i]
-            volume += book.size[ask_0 + i]
-        self.row[c + 6] = value / volume
-        self.row[c + 7] = 1e4 * (value / volume - mid) / mid
+        self.row[c + 6] = self.measure.weighted_mid
+        self.row[c + 7] = self.measure.cog
         c = self.imbalance_at
         for i in range(min(bids, asks)):
             q = book.size[ask_0 + i]
@@ -209,19 +209,21 @@ class Shape:
         return 0
 
     @cython.cfunc
-    def distances(self, side: cython.int, n: cython.Py_ssize_t, mid: cython.double) -> cython.double:
-        """Write what needs distances from the mid on one side; return the reach in bps."""
+    def distances(self, side: cython.int, n: cython.Py_ssize_t, mid: cython.double) -> cython.int:
+        """Write what needs distances from the mid on one side."""
         book: Levels = self.levels
         at: cython.Py_ssize_t = 0 if side == 0 else book.capacity
         c: cython.Py_ssize_t = self.sides_at + side
         b: cython.Py_ssize_t = side * self.bands
+        measure: Measure = self.measure
+        far: cython.double[::1] = measure.far
+        f: cython.Py_ssize_t = side * measure.room
+        memo: cython.Py_ssize_t
         i: cython.Py_ssize_t
         k: cython.Py_ssize_t = 0
-        memo: cython.Py_ssize_t
         d: cython.double
         q: cython.double
         smart: cython.double = 0.0
-        near_5: cython.double = 0.0
         near_10: cython.double = 0.0
         near_50: cython.double = 0.0
         scan: cython.double = max(self.widest, 50.0)
@@ -229,19 +231,16 @@ class Shape:
             self.band[b + i] = 0.0
         if self.room < n:
             self.room = 2 * n
-            self.far = floats(self.room)
             self.known = floats(2 * self.room)
             self.weight = floats(2 * self.room)
         memo = side * self.room
+        for i in range(measure.ranged[side], n):
+            far[f + i] = 1e4 * abs(book.price[at + i] - mid) / mid
         for i in range(n):
-            self.far[i] = 1e4 * abs(book.price[at + i] - mid) / mid
-        for i in range(n):
-            d = self.far[i]
+            d = far[f + i]
             if d >= scan:
                 break
             q = book.size[at + i]
-            if d < 5.0:
-                near_5 += q
             if d < 10.0:
                 near_10 += q
             if d < 50.0:
@@ -255,60 +254,47 @@ class Shape:
                     self.known[memo + i] = d
                     self.weight[memo + i] = exp(-self.smart_k * d * 1e-4)
                 smart += q * self.weight[memo + i]
-        self.near[3 * side] = near_5
-        self.near[3 * side + 1] = near_10
-        self.near[3 * side + 2] = near_50
-        self.row[c] = self.far[n - 1]
+        self.near[2 * side] = near_10
+        self.near[2 * side + 1] = near_50
+        self.row[c] = measure.reach[side]
         self.row[c + 14] = smart
+        self.row[c + 18] = measure.slope[side]
         if n >= 3:
-            self.regressions(side, min(n, _REGRESSION_LEVELS))
-        return self.far[n - 1]
+            self.decay(side, min(n, _REGRESSION_LEVELS))
+        return 0
 
     @cython.cfunc
-    def regressions(self, side: cython.int, n: cython.Py_ssize_t) -> cython.int:
-        """Write the OLS slopes of cumulative size and of ln size on distance, over n levels."""
+    def decay(self, side: cython.int, n: cython.Py_ssize_t) -> cython.int:
+        """Write the OLS slope of ln size on distance, over n levels."""
         book: Levels = self.levels
         at: cython.Py_ssize_t = 0 if side == 0 else book.capacity
-        c: cython.Py_ssize_t = self.sides_at + side
+        measure: Measure = self.measure
+        f: cython.Py_ssize_t = side * measure.room
         memo: cython.Py_ssize_t = side * _REGRESSION_LEVELS
         i: cython.Py_ssize_t
         q: cython.double
-        x_mean: cython.double = 0.0
-        y_mean: cython.double = 0.0
+        center: cython.double = measure.center[side]
         l_mean: cython.double = 0.0
-        cumulative: cython.double = 0.0
         for i in range(n):
             q = book.size[at + i]
-            cumulative += q
-            x_mean += self.far[i]
-            y_mean += cumulative
             # Most sizes are those of the update before: remember their logarithms.
             if self.log_size[memo + i] != q:
                 self.log_size[memo + i] = q
                 self.log_value[memo + i] = ln(q)
             l_mean += self.log_value[memo + i]
-        x_mean /= n
-        y_mean /= n
         l_mean /= n
-        xx: cython.double = 0.0
-        xy: cython.double = 0.0
         xl: cython.double = 0.0
-        dx: cython.double
-        cumulative = 0.0
         for i in range(n):
-            dx = self.far[i] - x_mean
-            cumulative += book.size[at + i]
-            xx += dx * dx
-            xy += dx * (cumulative - y_mean)
-            xl += dx * (self.log_value[memo + i] - l_mean)
-        if xx > _NO_VARIANCE * n * x_mean * x_mean:
-            self.row[c + 18] = xy / xx
-            self.row[c + 22] = (0.0 - xl) / xx
+            xl += (measure.far[f + i] - center) * (self.log_value[memo + i] - l_mean)
+        if measure.varies[side]:
+            self.row[self.sides_at + side + 22] = (0.0 - xl) / measure.variance[side]
         return 0
 
     @cython.cfunc
-    def across(self, complete: cython.bint, bid_reach: cython.double, ask_reach: cython.double) -> cython.int:
+    def across(self, complete: cython.bint) -> cython.int:
         """Write bands and everything else that takes both sides of a valid book."""
+        bid_reach: cython.double = self.measure.reach[0]
+        ask_reach: cython.double = self.measure.reach[1]
         s: cython.Py_ssize_t = self.sides_at
         c: cython.Py_ssize_t = self.bands_at
         i: cython.Py_ssize_t
@@ -344,12 +330,12 @@ class Shape:
         tilt: cython.double = self.row[_PER_LEVEL * self.max_levels + 5]
         self.row[c + 6] = top_5 if tilt > 0.0 else (-top_5 if tilt < 0.0 else 0.0)
         reach: cython.double = bid_reach if bid_reach < ask_reach else ask_reach
-        spread: cython.double = self.row[_PER_LEVEL * self.max_levels + 1]
-        b = self.near[0] + self.near[3]
-        if (complete or reach >= 50.0) and self.near[2] + self.near[5] > 0.0:
-            self.row[c + 7] = b / (self.near[2] + self.near[5])
+        spread: cython.double = self.measure.spread
+        b = self.measure.near[0] + self.measure.near[1]
+        if (complete or reach >= 50.0) and self.near[1] + self.near[3] > 0.0:
+            self.row[c + 7] = b / (self.near[1] + self.near[3])
         if (complete or reach >= 5.0) and b > 0.0:
             self.row[c + 8] = spread / b
-        if (complete or reach >= 10.0) and self.near[1] + self.near[4] > 0.0:
-            self.row[c + 9] = spread / (self.near[1] + self.near[4])
+        if (complete or reach >= 10.0) and self.near[0] + self.near[2] > 0.0:
+            self.row[c + 9] = spread / (self.near[0] + self.near[2])
         return 0

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daedalus.features.catalogue import features
 from daedalus.features.docs import page
+from daedalus.features.layout import features
 from daedalus.features.params import Params
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"

@@ -156,7 +156,7 @@ def test_update_batch_equals_update_in_slices_of_a_table_too() -> None:
 
     text = {"session_id": pa.string(), "flags": pa.int32()}
     books = table(BookSnapshot, text | {"bids": level, "asks": level})
-    trades = table(Trade, text | {"side": pa.string(), "amount": pa.float64()})
+    trades = table(Trade, text | {"side": pa.string(), "price": pa.float64(), "amount": pa.float64()})
     live = rows(FeatureEngine(EVERY, trades=True), stream)
     whole = FeatureEngine(EVERY, trades=True).update_batch(books, trades)
     assert whole.values.tobytes() == b"".join(live)

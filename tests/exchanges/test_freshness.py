@@ -152,6 +152,18 @@ def test_one_silent_stream_of_several_is_named() -> None:
     assert watches.silent(now) == []  # its limit has doubled, its watch begun anew
 
 
+def test_a_book_that_never_answers_is_given_up_after_32_upper_bounds_at_the_latest() -> None:
+    watches = Watches([BOOK], 10, 120)
+    watches.opened(0)
+    limits, now = [], 0
+    while len(limits) < 8:
+        now += S
+        if found := watches.silent(now):
+            limits.append(found[0].limit_s)
+            watches.reopened([BOOK], now)  # asked for anew, in vain
+    assert limits == [120, 240, 480, 960, 1920, 3840, 3840, 3840]
+
+
 def test_a_stream_that_waits_for_an_answer_of_ours_is_excused() -> None:
     watches = Watches([BOOK], 10, 120)
     watches.opened(0)

@@ -233,6 +233,41 @@ def test_a_heartbeat_that_names_its_streams_is_a_sign_of_life_of_these_alone() -
     play(exchange, work, channels=CHANNELS | {"ticker": [BTC]}, start=False, **_FAST)
 
 
+def test_a_resubscription_that_is_never_answered_ends_after_the_upper_bound_though_all_else_is_heard() -> (
+    None
+):
+    exchange = Exchange()
+
+    async def work(rig: Rig) -> None:
+        sink, line = held(rig), rig.connection._line
+        rig.start()
+        await until(lambda: rig.connection.open)
+        pace(rig, sink, "book", "trade")
+        line.received(f'[["fault", [["{BTC}", "orderbook"]]], ["send", "anew"]]'.encode(), final=True)
+        await until(lambda: "anew" in exchange.heard)
+        looked, looks = line.watches.silent, 0
+
+        def counted(*args: Any) -> list[Silence]:
+            nonlocal looks
+            looks += 1
+            return looked(*args)
+
+        line.watches.silent = counted  # type: ignore[method-assign]
+        for n in range(49):
+            sink.mono += S // 10
+            line.received(_message("trade", n), final=True)
+        await until(lambda: looks >= 2)
+        assert [fault.reason for fault, _ in sink.faults] == ["sequence"]
+        sink.mono += S // 5
+        line.received(_message("trade", 50), final=True)
+        await until(lambda: len(sink.faults) == 3)
+        (book, _), (rest, _) = sink.faults[1:]
+        assert (book.streams, rest.streams) == ((BOOK,), (TRADES,))
+        assert book.detail == f"{BTC} orderbook silent for 5.1 s, limit 5.0 s"
+
+    play(exchange, work, start=False, **(_FAST | {"stale_max_s": 5.0}))
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_book_that_waits_for_its_snapshot_by_rest_is_not_silent(waits: bool) -> None:
     exchange = Exchange([[["ask", "one", "/never", [BOOK]]]] if waits else [])

@@ -4,21 +4,28 @@ It keeps the last message of every topic and gives it to who subscribes, and ans
 stream: `schema`, `topics`, `last`. Collectors' records are turned into their public form only while somebody
 listens. Everything a stranger can make grow has a bound: topics, schemas, subscriptions, requests, and the
 last values sent for wide subscriptions.
+
+There are one or two doors of the same stream, each with its own sockets, bounds and ration: the Unix socket,
+and TCP. With `keys_dir` the second speaks CURVE to those who have a key, and a guard watches it; beyond
+loopback there is no other.
 """
 
 import asyncio
 import json
 import re
 import secrets
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from daedalus import wire
 from daedalus.actors import endpoints
+from daedalus.actors.keyring import Keyring
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.clock import Clock, SystemClock
 from daedalus.kernel.errors import FatalError
+from daedalus.kernel.guard import Guard
 from daedalus.kernel.telemetry import get_logger
 from daedalus.kernel.topic import Answers, Broadcast, Subscriber, is_loopback
 from daedalus.records import Gap, decode
@@ -26,7 +33,8 @@ from daedalus.records import Gap, decode
 __all__ = ["Gateway", "Settings", "public_addresses"]
 
 DRAIN_IDLE_S = 0.05  # feature actors have stopped before us: silence this long is the end
-WIDE_PER_S = 2000  # last values sent for subscriptions that match more than one topic
+WIDE_PER_S = 2000  # last values sent at a door for subscriptions that match more than one topic
+DURATIONS_MAX = 64  # of bars, in one schema
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     exchanges: tuple[str, ...] = ()  # collectors to listen to
     ipc: str = ""  # empty: ipc://{runtime}/gateway.sock
     tcp: str = ""  # empty: none
+    keys_dir: str = ""  # of CURVE keys; empty: none, and then no other machine is listened to
     send_hwm: int = 10_000  # messages held for a slow subscriber; beyond: it loses, and sees it by seq
     runtime: str = ""  # empty: the context's
     topics_max: int = 10_000
@@ -43,6 +52,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _Settings = Settings  # inside the class the name means the class variable
+
+
+class _Door:
+    """One way in: where it is, who listens there, and what of its ration is left."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tokens, self._refilled_ns = float(WIDE_PER_S), clock.mono_ns()
+        self.broadcast: Broadcast
+        self.answers: Answers
+
+    def take_token(self) -> bool:
+        """Return whether one more last value of a wide subscription may be sent."""
+        now = self._clock.mono_ns()
+        grown = self._tokens + (now - self._refilled_ns) * WIDE_PER_S / 1e9
+        self._tokens, self._refilled_ns = min(float(WIDE_PER_S), grown), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("answers", "broadcast"):
+            if hasattr(self, name):
+                getattr(self, name).close()
 
 
 class _RefusedError(Exception):
@@ -66,7 +101,7 @@ class Gateway(Actor):
         self._gap_seq: dict[bytes, int] = {}
         self._schemas: dict[str, msgspec.Raw] = {}  # id -> MessagePack of the announced JSON
         self._schema_of: dict[bytes, str] = {}  # feature topic -> schema id
-        self._tokens, self._refilled_ns = float(WIDE_PER_S), self._clock.mono_ns()
+        self._doors: list[_Door] = []
         self._rows_in = self._records_in = self._transformed = self._bad = self._refused = self._limited = 0
 
     async def start(self) -> None:
@@ -76,13 +111,13 @@ class Gateway(Actor):
             FatalError: an address is in use, or reachable from outside without encryption.
         """
         public, requests = public_addresses(self.settings, self._runtime)
-        self._broadcast = Broadcast(
-            public,
-            on_subscribe=self._subscribed,
-            send_hwm=self.settings.send_hwm,
-            subscriptions_max=self.settings.subscriptions_max,
-        )
-        self._answers = Answers(requests, self.answer)
+        guard = None
+        if self.settings.keys_dir and self.settings.tcp:
+            self._keyring = Keyring(Path(self.settings.keys_dir), lambda key: self._guard.cut(key.encode()))
+            guard = self._guard = Guard(self._keyring.secret, self._keyring.knows, clock=self._clock)
+        self._open(public[0], requests[0], None)
+        for address, beside in zip(public[1:], requests[1:], strict=True):
+            self._open(address, beside, guard)
         self._features = Subscriber(
             self._row_received, topics=[b""], bind_to=endpoints.gateway_in(self._runtime)
         )
@@ -91,7 +126,32 @@ class Gateway(Actor):
             topics=[f"{kind}/".encode() for kind in wire.RECORD_KINDS],
             connect_to=[endpoints.pub(self._runtime, exchange) for exchange in self.settings.exchanges],
         )
-        get_logger().info("gateway_started", addresses=public, requests=requests)
+        get_logger().info(
+            "gateway_started",
+            addresses=public,
+            requests=requests,
+            keys=None if guard is None else len(self._keyring),
+        )
+
+    def _open(self, address: str, beside: str, guard: Guard | None) -> None:
+        door = _Door(self._clock)
+        self._doors.append(door)
+        door.broadcast = Broadcast(
+            [address],
+            on_subscribe=lambda prefix: self._subscribed(door, prefix),
+            send_hwm=self.settings.send_hwm,
+            subscriptions_max=self.settings.subscriptions_max,
+            guard=guard,
+        )
+        door.answers = Answers([beside], self.answer, guard=guard)
+
+    def _send(self, message: list[bytes]) -> None:
+        for door in self._doors:
+            if door.broadcast.listeners(message[0]):
+                door.broadcast.send(message)
+
+    def _listened(self, topic: bytes) -> bool:
+        return any(door.broadcast.listeners(topic) for door in self._doors)
 
     def _row_received(self, parts: list[bytes]) -> None:
         self._rows_in += 1
@@ -112,18 +172,20 @@ class Gateway(Actor):
             return  # a feature actor repeats its last row when it sees us come
         self._positions[topic] = (header.session_id, header.seq)
         self._rows[topic] = parts
-        if self._broadcast.listeners(topic):
-            self._broadcast.send(parts)
+        self._send(parts)
 
     def _keep_schema(self, topic: bytes, schema_id: str, payload: bytes) -> None:
         value = json.loads(payload)
+        topics = [b"feature/" + topic.partition(b"/")[2]]
+        if isinstance(value, dict) and value.get("kind") == "bar":
+            topics = [b"bar/" + topic.partition(b"/")[2] + b"%d/" % seconds for seconds in _durations(value)]
         self._schemas.pop(schema_id, None)
         while len(self._schemas) >= self.settings.schemas_max:
             del self._schemas[next(iter(self._schemas))]
         self._schemas[schema_id] = msgspec.Raw(msgspec.msgpack.encode(value))
-        feature_topic = b"feature/" + topic.partition(b"/")[2]
-        if feature_topic in self._schema_of or len(self._schema_of) < self.settings.topics_max:
-            self._schema_of[feature_topic] = schema_id
+        for described in topics:
+            if described in self._schema_of or len(self._schema_of) < self.settings.topics_max:
+                self._schema_of[described] = schema_id
 
     def _record_received(self, parts: list[bytes]) -> None:
         self._records_in += 1
@@ -137,10 +199,10 @@ class Gateway(Actor):
         self._records[topic] = record
         if topic.startswith(b"gap/"):
             self._gap_seq[topic] = self._gap_seq.get(topic, 0) + 1
-        if self._broadcast.listeners(topic):
+        if self._listened(topic):
             message = self._public(topic, record)
             if message is not None:
-                self._broadcast.send(message)
+                self._send(message)
 
     def _public(self, topic: bytes, blob: bytes) -> list[bytes] | None:
         try:
@@ -160,7 +222,7 @@ class Gateway(Actor):
             return self._rows[topic]
         return self._public(topic, self._records[topic]) if topic in self._records else None
 
-    def _subscribed(self, prefix: bytes) -> None:
+    def _subscribed(self, door: _Door, prefix: bytes) -> None:
         """Give the newcomer the last values of what it asked for.
 
         The first goes to it alone. libzmq can do that once for each subscription; of a wide one the rest goes
@@ -169,21 +231,12 @@ class Gateway(Actor):
         topics = [topic for kept in (self._rows, self._records) for topic in kept if topic.startswith(prefix)]
         for topic in topics:
             message = self._last(topic)
-            if message is None or self._broadcast.welcome(message):
+            if message is None or door.broadcast.welcome(message):
                 continue
-            if not self._take_token():
+            if not door.take_token():
                 self._limited += 1
                 break
-            self._broadcast.send(message)
-
-    def _take_token(self) -> bool:
-        now = self._clock.mono_ns()
-        grown = self._tokens + (now - self._refilled_ns) * WIDE_PER_S / 1e9
-        self._tokens, self._refilled_ns = min(float(WIDE_PER_S), grown), now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+            door.broadcast.send(message)
 
     def answer(self, request: bytes) -> bytes:
         """Answer `[id, command, arg]` with `[id, ok, value]`; value is a message when ok is false.
@@ -236,29 +289,47 @@ class Gateway(Actor):
 
     async def stop(self) -> None:
         """Close the sockets; messages just sent go out for 200 ms more."""
-        for name in ("_collectors", "_features", "_answers", "_broadcast"):
+        for name in ("_collectors", "_features", "_guard", "_keyring"):
             if hasattr(self, name):
                 getattr(self, name).close()
+        for door in self._doors:
+            door.close()
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters."""
-        broadcast = self._broadcast
+        broadcasts = [door.broadcast for door in self._doors]
+        answers = [door.answers for door in self._doors]
         return {
             "rows": self._rows_in,
             "records": self._records_in,
             "transformed": self._transformed,
-            "sent": broadcast.sent,
+            "sent": sum(broadcast.sent for broadcast in broadcasts),
             "topics": len(self._rows) + len(self._records),
             "topics_max": self.settings.topics_max,
             "schemas": len(self._schemas),
-            "subscriptions": broadcast.subscriptions,
+            "subscriptions": sum(broadcast.subscriptions for broadcast in broadcasts),
             "subscriptions_max": self.settings.subscriptions_max,
-            "refused": broadcast.refused + self._refused,
+            "refused": sum(broadcast.refused for broadcast in broadcasts) + self._refused,
             "limited": self._limited,
-            "answered": self._answers.answered,
-            "unanswered": self._answers.dropped,
+            "answered": sum(answered.answered for answered in answers),
+            "unanswered": sum(answered.dropped for answered in answers),
             "bad": self._bad,
+            **(self._guard.stats() | {"tcp_keys": len(self._keyring)} if hasattr(self, "_guard") else {}),
         }
+
+
+def _durations(schema: dict[str, Any]) -> list[int]:
+    """Return the durations of bars a schema speaks of, in seconds."""
+    found = schema.get("durations_s")
+    if (
+        not isinstance(found, list)
+        or len(found) > DURATIONS_MAX
+        or not all(type(one) is int for one in found)
+    ):
+        raise ValueError(
+            f"cannot keep a schema of bars: durations_s is at most {DURATIONS_MAX} whole seconds"
+        )
+    return found
 
 
 def public_addresses(settings: _Settings, runtime: str) -> tuple[list[str], list[str]]:
@@ -273,10 +344,10 @@ def public_addresses(settings: _Settings, runtime: str) -> tuple[list[str], list
         matched = re.fullmatch(r"(tcp://.+):(\d{1,5})", settings.tcp)
         if matched is None or not 0 < int(matched[2]) < 65535:
             raise FatalError(f"cannot listen on {settings.tcp}: it must be tcp://HOST:PORT, port 1 to 65534")
-        if not is_loopback(settings.tcp):
+        if not is_loopback(settings.tcp) and not settings.keys_dir:
             raise FatalError(
-                f"cannot listen on {settings.tcp}: an address that other machines reach needs CURVE keys, "
-                "which this version does not have; use tcp://127.0.0.1:PORT"
+                f"cannot listen on {settings.tcp}: an address that other machines reach needs CURVE keys; "
+                "name keys_dir in [gateway] and make them with `daedalus keys make`, or use tcp://127.0.0.1:PORT"
             )
         public.append(settings.tcp)
         requests.append(f"{matched[1]}:{int(matched[2]) + 1}")

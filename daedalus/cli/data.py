@@ -14,6 +14,8 @@ __all__ = ["main"]
 _COMMANDS = {
     "convert": ("daedalus.cli.convert", "Turn segments of JSON lines into Parquet."),
     "coverage": ("daedalus.cli.coverage", "What was observed of a stream, and why not the rest."),
+    "features": ("daedalus.cli.features", "What each column of features means."),
+    "keys": ("daedalus.cli.keys", "Who may subscribe from another machine."),
     "query": ("daedalus.cli.query", "Ask the stored data in SQL."),
     "register": ("daedalus.cli.register", "What symbols are called on disk."),
     "simulate": ("daedalus.cli.simulate", "Be an exchange on loopback: recordings or a model."),

@@ -206,6 +206,10 @@ class Gateway(Table):
     tcp: TcpAddress = Field(
         default="", description="also served there; requests at the port above it; empty: not"
     )
+    keys_dir: Text = Field(
+        default="",
+        description="CURVE keys of `daedalus keys`: with it tcp is encrypted; beyond loopback it is needed",
+    )
     send_hwm: Count = Field(
         default=10_000, description="messages a slow subscriber may lag before it loses some"
     )

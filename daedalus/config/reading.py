@@ -20,7 +20,6 @@ _PLANNED = {
         *("raw_dir", "active_subdir", "ready_subdir", "processing_subdir", "processed_dir"),
         *("tier_raw", "tier_features", "tier_aggregates", "state_dir"),
     ),
-    "gateway": ("keys_dir",),
     "sync": ("local_retention_hours", "delete_after_verify", "bandwidth_mbps"),
 }
 _TABLE_WANTED = ("model_type", "model_attributes_type", "dict_type")

@@ -12,12 +12,15 @@ nothing that has to last goes this way; that is what the link is for.
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from daedalus.kernel.guard import Guard
 
 __all__ = ["Answers", "Broadcast", "Publisher", "Questions", "Subscriber", "bind", "is_loopback"]
 
@@ -26,6 +29,9 @@ LINGER_MS = 200  # what was sent just before the end still goes out
 SUBSCRIPTION_BYTES_MAX = 512
 REQUEST_BYTES_MAX = 64 * 1024
 TOPICS_CACHED = 100_000
+# Of strangers little is taken at a time, here and from the wire: what they send must not hold up the others.
+GUARDED_HWM = 100
+GUARDED_SUBSCRIPTIONS, GUARDED_REQUESTS = 16, 4  # per turn of the loop
 _LOOPBACK = re.compile(r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):[^:]+")
 
 Socket = zmq.Socket[bytes]
@@ -178,6 +184,7 @@ class Broadcast:
         on_subscribe: Callable[[bytes], Any],
         send_hwm: int = HWM,
         subscriptions_max: int = 10_000,
+        guard: "Guard | None" = None,
     ) -> None:
         """Bind and begin to listen for subscriptions.
 
@@ -186,6 +193,7 @@ class Broadcast:
             on_subscribe: called with the prefix of each new subscription; may call `welcome` at once.
             send_hwm: messages held per subscriber; beyond it that subscriber loses.
             subscriptions_max: of all subscribers together; more are refused and counted.
+            guard: makes the addresses speak CURVE, and says who may subscribe to how much.
 
         Raises:
             FatalError: an address cannot be bound.
@@ -194,6 +202,10 @@ class Broadcast:
         self._socket.setsockopt(zmq.XPUB_MANUAL, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
+        self._guard = guard
+        if guard is not None:
+            self._socket.setsockopt(zmq.RCVHWM, GUARDED_HWM)
+            guard.secure(self._socket)
         for address in addresses:
             bind(self._socket, address)
         self._on_subscribe = on_subscribe
@@ -204,10 +216,24 @@ class Broadcast:
         self._owed: dict[bytes, int] = {}  # prefix -> refused subscribers, whose unsubscription will come too
         self._blind = False  # more were refused than can be remembered: every topic counts as listened to
         self.subscriptions = self.refused = self.sent = 0
-        self._mailbox = Mailbox(self._socket, self._heard)
+        if guard is None:
+            self._mailbox = Mailbox(self._socket, lambda parts: self._heard(parts[0]))
+        else:
+            self._mailbox = Mailbox(
+                self._socket, self._heard_guarded, budget=GUARDED_SUBSCRIPTIONS, copy=False
+            )
 
-    def _heard(self, parts: list[bytes]) -> None:
-        message = parts[0]
+    def _heard_guarded(self, parts: list[zmq.Frame]) -> None:
+        assert self._guard is not None
+        message = parts[0].bytes
+        if message[:1] == b"\x01" and not self._guard.subscribes(parts[0]):
+            self._refuse(message[1:])
+            return
+        if message[:1] == b"\x00" and message[1:] not in self._owed:
+            self._guard.unsubscribes(parts[0])
+        self._heard(message)
+
+    def _heard(self, message: bytes) -> None:
         prefix = message[1:]
         if message[:1] == b"\x01":
             if self.subscriptions >= self._max:
@@ -281,7 +307,12 @@ class Answers:
     """A ROUTER: each request is a message of one part, each answer goes back to who asked."""
 
     def __init__(
-        self, addresses: Iterable[str], answer: Callable[[bytes], bytes | None], *, hwm: int = 1000
+        self,
+        addresses: Iterable[str],
+        answer: Callable[[bytes], bytes | None],
+        *,
+        hwm: int = 1000,
+        guard: "Guard | None" = None,
     ) -> None:
         """Bind and begin to answer.
 
@@ -289,17 +320,29 @@ class Answers:
             addresses: where to listen.
             answer: request -> reply; None sends nothing. It must not raise on any bytes.
             hwm: replies held per peer; beyond it replies to that peer are dropped and counted.
+            guard: makes the addresses speak CURVE, and says whose requests are answered.
 
         Raises:
             FatalError: an address cannot be bound.
         """
         self._socket = _socket(zmq.ROUTER, hwm=hwm)
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
+        self._guard = guard
+        if guard is not None:
+            self._socket.setsockopt(zmq.RCVHWM, GUARDED_HWM)
+            guard.secure(self._socket)
         for address in addresses:
             bind(self._socket, address)
         self._answer = answer
         self.answered = self.dropped = 0
-        self._mailbox = Mailbox(self._socket, self._asked, budget=64)
+        if guard is None:
+            self._mailbox = Mailbox(self._socket, self._asked, budget=64)
+        else:
+            self._mailbox = Mailbox(self._socket, self._asked_guarded, budget=GUARDED_REQUESTS, copy=False)
+
+    def _asked_guarded(self, parts: list[zmq.Frame]) -> None:
+        if self._guard is not None and self._guard.asks(parts[-1]):
+            self._asked([part.bytes for part in parts])
 
     def _asked(self, parts: list[bytes]) -> None:
         reply = self._answer(parts[-1])

@@ -88,7 +88,7 @@ def test_rows_pass_unchanged_to_who_subscribed(runtime_dir: Path) -> None:
     async def work() -> None:
         async with running(runtime_dir) as (actor, publisher, _):
             strategy = Strategy(endpoints.gateway(str(runtime_dir)), TOPIC)
-            await until(lambda: actor._broadcast.subscriptions == 1)
+            await until(lambda: actor._doors[0].broadcast.subscriptions == 1)
             sent = [row(n) for n in range(1, 6)]
             for parts in [*sent, row(1, b"feature/binance/BTC-USDT-USDT/")]:
                 publisher.publish(parts)
@@ -106,7 +106,7 @@ def test_who_joins_late_gets_the_last_row_with_its_number_and_nobody_else_does(r
         async with running(runtime_dir) as (actor, publisher, _):
             address = endpoints.gateway(str(runtime_dir))
             early = Strategy(address, TOPIC)
-            await until(lambda: actor._broadcast.subscriptions == 1)
+            await until(lambda: actor._doors[0].broadcast.subscriptions == 1)
             for n in (1, 2, 3):
                 publisher.publish(row(n))
             await until(lambda: len(early.got) == 3)
@@ -192,7 +192,7 @@ def test_gaps_are_numbered_here_for_they_have_no_number(runtime_dir: Path) -> No
     async def work() -> None:
         async with running(runtime_dir) as (actor, _, collector):
             strategy = Strategy(endpoints.gateway(str(runtime_dir)), b"gap/")
-            await until(lambda: actor._broadcast.subscriptions == 1)
+            await until(lambda: actor._doors[0].broadcast.subscriptions == 1)
             tape = Tape()
             collector.publish(tape.gap(), tape.gap(), tape.gap())
             await until(lambda: len(strategy.got) == 3)
@@ -207,7 +207,7 @@ def test_a_row_sent_twice_is_passed_on_once(runtime_dir: Path) -> None:
     async def work() -> None:
         async with running(runtime_dir) as (actor, publisher, _):
             strategy = Strategy(endpoints.gateway(str(runtime_dir)), TOPIC)
-            await until(lambda: actor._broadcast.subscriptions == 1)
+            await until(lambda: actor._doors[0].broadcast.subscriptions == 1)
             for parts in (row(1), row(2), row(2), row(1), row(3), row(1, session_id="f2")):
                 publisher.publish(parts)
             await until(lambda: actor._rows_in == 6 and len(strategy.got) == 4)

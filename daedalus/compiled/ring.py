@@ -29,6 +29,7 @@ import cython
 
 if cython.compiled:
     from cython.cimports.cpython.exc import PyErr_Occurred
+    from cython.cimports.daedalus.compiled.checksum import crc32_fast, crc32_is_fast
     from cython.cimports.libc.string import memcpy
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Ring:
     _seed: cython.longlong
     _blocks: Any  # (first sequence, place, bytes ever written before it)
     _crc32: Any  # an attribute is found faster than a global
+    _fast: cython.bint  # the checksum needs no zlib
     _released: cython.bint
     _read_seq: cython.longlong  # at which the last read stopped
     _read_place: cython.Py_ssize_t
@@ -89,6 +91,7 @@ class Ring:
         self._stride = max((self._end - page) // _BLOCKS, 1)
         self._blocks = deque()
         self._crc32 = crc32
+        self._fast = crc32_is_fast() if cython.compiled else False
         self._released = False
         self.begin(0)
 
@@ -125,7 +128,11 @@ class Ring:
             start = self._head
             end = start + _RECORD_BYTES + size
         seq: cython.longlong = self.next_seq
-        crc: cython.longlong = self._crc32(record, (self._seed ^ seq) & 0xFFFFFFFF)
+        crc: cython.longlong
+        if cython.compiled and self._fast:
+            crc = crc32_fast(cython.cast(cython.p_char, record), size, (self._seed ^ seq) & 0xFFFFFFFF)
+        else:
+            crc = self._crc32(record, (self._seed ^ seq) & 0xFFFFFFFF)
         if cython.compiled:
             memcpy(
                 cython.address(self._bytes[start + _RECORD_BYTES]), cython.cast(cython.p_char, record), size
@@ -233,6 +240,7 @@ class Ring:
         at = _SLOT_AT[self._generation & 1]
         self._map[at : at + _SLOT.size + 4] = slot + _CRC.pack(crc32(slot, self._seed))
 
+    @cython.cfunc
     def _begin_block(self, seq: cython.longlong, place: cython.Py_ssize_t) -> None:
         if self._blocks:
             # Bytes lost at the wrap are not counted: `fill` is a share, not an account.
@@ -241,7 +249,8 @@ class Ring:
         self._blocks.append((seq, place, self._written))
         self._block_due = place + self._stride
 
-    def _make_room(self, need: cython.Py_ssize_t) -> bool:
+    @cython.cfunc
+    def _make_room(self, need: cython.Py_ssize_t) -> cython.bint:
         """Set head and limit so that `need` bytes fit; False if unacknowledged records are in the way."""
         tail: cython.Py_ssize_t
         head: cython.Py_ssize_t
@@ -267,6 +276,7 @@ class Ring:
             if self._blocks and not self._give_up():
                 return False
 
+    @cython.cfunc
     def _wrap(self) -> None:
         if self._head + _RECORD_BYTES <= self._end:
             seq = self.next_seq
@@ -274,7 +284,8 @@ class Ring:
         # The block goes on behind the wrap with a place of its own: places within a block ascend.
         self._head = self._block_due = self._first
 
-    def _give_up(self) -> bool:
+    @cython.cfunc
+    def _give_up(self) -> cython.bint:
         """Give up the oldest block, and some behind it, if they are acknowledged."""
         blocks = self._blocks
         enough: cython.longlong = blocks[0][2] + (self._end - self._first) // _GIVE_UP
@@ -354,7 +365,8 @@ class Ring:
         self._limit = self._head  # the first append looks for room
         return True
 
-    def _recover_one(self) -> bool:
+    @cython.cfunc
+    def _recover_one(self) -> cython.bint:
         """Take the record at head if it is whole and the next in order."""
         seq: cython.longlong = self.next_seq
         place: cython.Py_ssize_t = self._head

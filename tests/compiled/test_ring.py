@@ -1,8 +1,11 @@
 """The compiled ring against its own source, byte for byte, and against a list."""
 
+import random
+import struct
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -83,6 +86,21 @@ def test_compiled_and_source_leave_the_same_bytes_and_give_the_same_answers(
                 break  # refused: the owner begins afresh
         assert seen(one) == seen(other)
         assert memories[0] == memories[1]
+
+
+@pytest.mark.parametrize("module", [compiled, source], ids=["compiled", "source"])
+def test_the_checksum_is_that_of_zlib_at_every_length(module: ModuleType) -> None:
+    """Compiled, on a processor that can, it is computed in blocks of 64 and 16 bytes."""
+    rng = random.Random(5)
+    memory = bytearray(5 * PAGE)
+    for epoch, size in [(rng.getrandbits(63), size) for size in (*range(300), 1023, 4096, 16300)]:
+        ring = module.Ring(memory, PAGE)
+        ring.begin(epoch)
+        record = rng.randbytes(size)
+        assert ring.append(record) == 1
+        expected = crc32(record, crc32(epoch.to_bytes(8, "little")) ^ 1)
+        assert memory[PAGE : PAGE + 16] == struct.pack("<IIQ", size, expected, 1)
+        assert memory[PAGE + 16 : PAGE + 16 + size] == record
 
 
 @pytest.mark.parametrize("module", [compiled, source], ids=["compiled", "source"])

@@ -30,6 +30,7 @@ Describe = Callable[[bytes], tuple[str, Mark] | None]
 _FRAME_BYTES = 128 << 10  # a frame is closed at this size as well: bounds what is in flight
 _HWM_FRAMES = 32
 _GROWN = 0.6  # of `batch_ms`: so long after the last frame a full one leaves with the record that finds it so
+_HEAR_S = 0.02  # under load acknowledgements are looked for so often, and else when the last frame is out
 _LOOK_RECORDS = 16  # between two such looks at the clock
 _RECONNECT_MS = 5  # a restarted receiver is greeted within twice this; 0.5 % of a core while there is none
 _PROGRESS_S = 0.25  # without an acknowledgement for so long the sender greets again
@@ -88,6 +89,7 @@ class LinkSender(Outbox):
         self._opened_at = 0.0  # s, loop time of the open frame's first record
         self._hold = False  # a frame went out just now: the next one may grow …
         self._grown_at = 0.0  # s, loop time: … until then
+        self._heard_at = 0.0  # s, loop time of the next look at what a frame's send may have swallowed
         self._cursor = spool.acked + 1  # next to be sent
         self._first_own = spool.next_seq  # of this process; what lies before was appended by an earlier one
         self._streaming = False
@@ -135,6 +137,7 @@ class LinkSender(Outbox):
         """Wait until everything is acknowledged. Returns what is not, also when it is cancelled."""
         self._flush()
         assert self._drained is not None  # start was called
+        self._mailbox.touched()
         try:
             while self.unacknowledged:
                 self._drained.clear()
@@ -191,6 +194,8 @@ class LinkSender(Outbox):
                 self._timer = self._loop.call_later(left_s, self._due)
             else:
                 self._flush()
+        elif self._streaming:
+            self._mailbox.touched()  # the last frames may have swallowed news
 
     def _flush(self) -> None:
         """Close the open frame and send it, if nothing before it has to be sent first."""
@@ -220,6 +225,9 @@ class LinkSender(Outbox):
             assert end == len(head) + size, f"the spool lost {first}, acknowledged {self._spool.acked}"
             with memoryview(message)[:end] as whole:
                 self._send(whole, count)
+            if now >= self._heard_at:
+                self._heard_at = now + _HEAR_S
+                self._mailbox.touched()
         elif self._pumping is None:
             self._pump()
 
@@ -231,7 +239,6 @@ class LinkSender(Outbox):
             self._again += 1
             self._mailbox.when_writable(self._writable)
             return False
-        self._mailbox.touched()
         self._cursor += count
         self._frames += 1
         return True
@@ -250,6 +257,7 @@ class LinkSender(Outbox):
             data = Data(self._spool.epoch, self._cursor, len(records), self._marks_of(records))
             if not self._send(pack(data, records), len(records)):
                 return
+            self._mailbox.touched()
         self._pumping = self._loop.call_soon(self._pump)
 
     def _marks_of(self, records: list[bytes]) -> dict[str, Mark]:

@@ -145,6 +145,14 @@ class FakeEngine:
         self._trades = 0
         self._width = len(names)
 
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode([self.schema.id, self._trades])
+
+    def restore(self, blob: bytes) -> None:
+        whose, self._trades = msgspec.msgpack.decode(blob)
+        if whose != self.schema.id:
+            raise ValueError(f"cannot restore the engine: checkpoint of schema {whose}")
+
     def update(self, record: Fact) -> memoryview | None:
         self.seen.append(record)
         self._trades += isinstance(record, Trade)

@@ -1,24 +1,35 @@
 """The feature actor: one symbol's records in, one row of features out, live.
 
 It sees exactly the capture order over all channels of its symbol (`actors.stream`), so its rows are the rows
-a batch computes from the same records. What it missed, at its own start or because a queue was full, it asks
-the collector for; a restarted actor thus warms its windows from what the spool still holds, silently: a row
-that comes out of a replayed record is published only if the record was captured after the actor's own start,
-less a small allowance.
+a batch computes from the same records. What it missed, because a queue was full, it asks the collector for,
+and what the collector does not have, it looks for in bronze.
+
+A restart goes on behind the last checkpoint (`actors.checkpoints`): with the session and the numbers of the
+process before. Rows are determined by the records, so row n is the same row again; what the gateway had is
+not sent twice, and the rows of the downtime are published, late. Without a checkpoint it begins a session of
+its own, and warms its windows in silence: a row is published only if its record was captured after the
+actor's start, less a small allowance.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from daedalus import wire
 from daedalus.actors import endpoints
-from daedalus.actors.stream import Ask, Feed, Stream
+from daedalus.actors.announcement import announcement
+from daedalus.actors.checkpoints import Checkpoint, Checkpoints
+from daedalus.actors.saving import Saving
+from daedalus.actors.stream import Ask, Feed, State, Stream
 from daedalus.actors.stream import Fact as StreamFact
+from daedalus.actors.tail import Bronze
+from daedalus.dataset.layout import Layout
 from daedalus.kernel.actor import Actor, Context, Drained
 from daedalus.kernel.telemetry import get_logger
 from daedalus.kernel.topic import Publisher, Questions, Subscriber
@@ -29,6 +40,9 @@ __all__ = ["Feature", "Settings", "announcement"]
 REPLAY_MORE_BYTES = 512 * 1024  # answers are cut at 1 MiB; one this large may have been
 ASK_AGAIN_S = 0.02  # while nobody is connected
 DRAIN_IDLE_S = 0.05  # the collectors have stopped before us: silence this long is the end
+DRAIN_MARGIN_S = 0.4
+GATEWAY_WAIT_S = 2.0  # for the gateway to hear us, before rows of the downtime are published
+CATCH_UP_PER_S = 5000  # rows: more would fill the queues to a gateway that has others to serve
 LAGS = 4096
 _PUBLISH_ALLOWANCE_NS = 1_000_000_000
 
@@ -57,6 +71,8 @@ class Engine(Protocol):
     schema: Any
 
     def update(self, record: Any) -> "memoryview[Any] | None": ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, blob: bytes) -> None: ...
 
 
 class Feature(Actor):
@@ -71,10 +87,24 @@ class Feature(Actor):
         self._session_id = secrets.token_hex(8)
         self._since_ns = time.time_ns() - _PUBLISH_ALLOWANCE_NS
         self._topic = wire.topic("feature", settings.exchange, settings.symbol)
-        self._stream = Stream(settings.channels, buffer_limit=settings.buffer_records)
+        data = settings.data or context.data
+        self._bronze: Bronze | None = None
+        self._saving: Saving | None = None
+        if data:
+            whose = settings.exchange, settings.symbol
+            self._bronze = Bronze(data, self._runtime, *whose, settings.channels)
+            directory = Path(Layout(data=data).state(), "features", *whose)
+            self._files = Checkpoints(directory, *whose)
+            self._saving = Saving(self._files, self._checkpoint, _interval_s(settings.params))
+        self._stream = Stream(settings.channels, buffer_limit=settings.buffer_records, bronze=bool(data))
         self._engine = self._make_engine()
         self._schema_id, self._schema = announcement(self._engine.schema)
         self._seq = 0
+        self._published = 0  # what the gateway had of this session when it was taken up
+        self._held = False  # nothing is asked: the gateway is not there yet
+        self._reader: asyncio.Task[None] | None = None  # bronze is being asked
+        self._feeding = False  # a record is in the engine's hands: neither before nor behind it
+        self._heard = asyncio.Event()
         self._last: list[bytes] | None = None
         self._question = 0  # the one that is open; an answer to another is too late
         self._deadline: asyncio.TimerHandle | None = None
@@ -94,6 +124,12 @@ class Feature(Actor):
     async def start(self) -> None:
         """Open the sockets; nobody has to be there yet, and all may come and go in any order."""
         exchange, hwm = self.settings.exchange, self.settings.hwm
+        if self._saving is not None:
+            self._resume()
+            if not self._held:
+                self._saving.soon()  # so that a restart goes on with this session, however early it comes
+                await self._saving.wait()
+            self._saving.begin()
         self._publisher = Publisher(
             connect_to=endpoints.gateway_in(self._runtime), hwm=hwm, on_subscribe=self._announce
         )
@@ -105,7 +141,76 @@ class Feature(Actor):
             connect_to=[endpoints.pub(self._runtime, exchange)],
             hwm=hwm,
         )
+        if self._held:
+            self.spawn(self._take_up())
         get_logger().info("feature_started", session_id=self._session_id, schema_id=self._schema_id)
+
+    # -- checkpoints
+
+    def _resume(self) -> None:
+        """Go on behind the newest checkpoint that is good."""
+        log = get_logger()
+
+        def restore(blob: bytes) -> None:
+            engine = self._make_engine()
+            engine.restore(blob)
+            self._engine = engine
+
+        found = self._files.load(
+            restore, lambda path, cause: log.warning("checkpoint_refused", path=str(path), cause=cause)
+        )
+        if found is None:
+            return
+        self._session_id, self._seq, self._since_ns = found.session_id, found.seq, found.since_ns
+        self._stream.resume(State(found.positions, found.owed, found.last_session, found.last_ts))
+        self._held = True
+        age_s = round((time.time_ns() - found.last_ts) / 1e9, 3) if found.last_ts else None
+        log.info("feature_resumed", session_id=self._session_id, seq=self._seq, age_s=age_s)
+
+    async def _take_up(self) -> None:
+        """Begin to catch up, once the gateway listens; skip the rows that it had."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATEWAY_WAIT_S):
+                await self._heard.wait()
+                self._published = await self._last_published()
+        self._held = False
+        self._do([])
+
+    async def _last_published(self) -> int:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        question = Questions(
+            endpoints.gateway_req(self._runtime),
+            lambda reply: None if answer.done() else answer.set_result(reply),
+        )
+        try:
+            for _ in range(round(GATEWAY_WAIT_S / ASK_AGAIN_S)):
+                if question.ask(msgspec.msgpack.encode([0, "last", self._topic.decode()])):
+                    break
+                await asyncio.sleep(ASK_AGAIN_S)
+            _, ok, value = msgspec.msgpack.decode(await answer)
+        finally:
+            question.close()
+        header = wire.decode_header(value[1]) if ok else None
+        return header.seq if header is not None and header.session_id == self._session_id else 0
+
+    def _checkpoint(self) -> tuple[Checkpoint, bytes] | None:
+        if self._feeding:
+            return None
+        state = self._stream.state
+        head = Checkpoint(
+            exchange=self.settings.exchange,
+            symbol=self.settings.symbol,
+            session_id=self._session_id,
+            seq=self._seq,
+            since_ns=self._since_ns,
+            positions=state.positions,
+            owed=state.owed,
+            last_session=state.session_id,
+            last_ts=state.last_ts,
+        )
+        return head, self._engine.snapshot() if state.session_id else b""
+
+    # -- records
 
     def _announce(self, _prefix: bytes) -> None:
         """The gateway is there (again): it needs the schema, and the last row for who joins late."""
@@ -114,6 +219,7 @@ class Feature(Actor):
         topic = wire.topic("schema", self.settings.exchange, self.settings.symbol)
         self._publisher.publish([topic, wire.encode_header(header), self._schema])
         self._announced += 1
+        self._heard.set()
         if self._last is not None:
             self._publisher.publish(self._last)
 
@@ -128,23 +234,48 @@ class Feature(Actor):
 
     def _do(self, feeds: list[Feed]) -> None:
         """Feed the engine, then ask what the stream wants to know, if it is a new question."""
-        update = self._engine.update
+        update, before = self._engine.update, self._seq
+        self._feeding = True
         for record, replayed in feeds:
             row = update(record)
             if row is not None:
                 self._emit(row, record, replayed)
+        self._feeding = False
+        if feeds and self._updates == 0 and self._saving is not None:
+            self._saving.soon()  # what the first record was, no later process could find out
         self._updates += len(feeds)
-        if self._stream.wanted is not None and self._deadline is None:
-            self._question += 1
-            self._asked += 1
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self.settings.replay_timeout_s, self._unanswered)
-            self._send(self._stream.wanted)
+        if self._stream.wanted is not None and not self._held:
+            self._ask((self._seq - before) / CATCH_UP_PER_S)
+
+    def _ask(self, pause_s: float) -> None:
+        """Ask what is wanted, unless that is being done."""
+        wanted, loop = self._stream.wanted, asyncio.get_running_loop()
+        if self._reader is not None or self._deadline is not None or wanted is None:
+            return
+        self._asked += 1
+        if not isinstance(wanted, Ask):
+            assert self._bronze is not None
+            self._reader = self.spawn(self._bronze.ask(wanted, self._stored))
+            return
+        self._question += 1
+        self._deadline = loop.call_later(self.settings.replay_timeout_s + pause_s, self._unanswered)
+        if pause_s > ASK_AGAIN_S:
+            self._again = loop.call_later(pause_s, self._send, wanted)
+        else:
+            self._send(wanted)
+
+    def _stored(self, records: list[Any] | None, more: bool) -> None:
+        """Take a piece of what is stored."""
+        if not more:
+            self._reader = None
+        self._do(self._stream.tail(records, more=more))
 
     def _emit(self, row: "memoryview[Any]", record: Any, replayed: bool) -> None:
-        if replayed and record.ts_recv < self._since_ns:
-            self._warmed += 1
-            return
+        if record.ts_recv < self._since_ns:
+            if replayed:
+                self._warmed += 1
+                return
+            self._since_ns = record.ts_recv  # whoever comes after us must draw the line here as well
         self._seq += 1
         now = time.time_ns()
         header = wire.Header(
@@ -158,8 +289,10 @@ class Feature(Actor):
             self._schema_id,
         )
         self._last = [self._topic, wire.encode_header(header), bytes(row)]
-        self._publisher.publish(self._last)
-        self._lags_ns.append(now - record.ts_recv)
+        if self._seq > self._published:
+            self._publisher.publish(self._last)
+        if not replayed:
+            self._lags_ns.append(now - record.ts_recv)
 
     def _send(self, ask: Ask) -> None:
         request = [self._question, self.settings.symbol, ask.ranges, ask.session_id]
@@ -189,28 +322,36 @@ class Feature(Actor):
         get_logger().warning(
             "replay_timed_out",
             timeout_s=self.settings.replay_timeout_s,
-            ranges=ask.ranges if ask else None,
+            ranges=ask.ranges if isinstance(ask, Ask) else None,
             waiting=self._stream.waiting,
         )
-        self._do(self._stream.give_up())
+        self._do(self._stream.unanswered())
 
     async def drain(self) -> Drained:
         """Work on what has arrived; collectors have stopped before us."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + max(self.context.drain_s - DRAIN_MARGIN_S, DRAIN_IDLE_S)
         seen, before = -1, self._seq
         while seen != self._subscriber.received:
             seen = self._subscriber.received
             await asyncio.sleep(DRAIN_IDLE_S)
-        while self._stream.wanted is not None:
-            self._close_question()
-            self._do(self._stream.give_up())
+        while self._stream.wanted is not None and not self._held and loop.time() < until:
+            if self._reader is None:
+                self._close_question()
+                self._do(self._stream.unanswered())
+            else:
+                await asyncio.wait([self._reader], timeout=until - loop.time())
+        # what still waits then is no gap: the next process finds it in bronze
         return Drained(self._stream.waiting, self._seq - before)
 
     async def stop(self) -> None:
-        """Close the sockets; rows just sent go out for 200 ms more."""
+        """Close the sockets; rows just sent go out for 200 ms more. Save what there is."""
         self._close_question()
         for name in ("_subscriber", "_questions", "_publisher"):
             if hasattr(self, name):
                 getattr(self, name).close()
+        if self._saving is not None and hasattr(self, "_publisher"):
+            await self._saving.finish()
 
     def mailbox(self) -> int:
         """Return how many records wait for a replay."""
@@ -229,6 +370,9 @@ class Feature(Actor):
             "late": stream.late,
             "overflows": stream.overflows,
             "bad": self._bad,
+            "stored_read": self._bronze.read if self._bronze else 0,
+            "checkpoints": self._saving.saved if self._saving else 0,
+            "checkpoints_failed": self._saving.failed if self._saving else 0,
             "questions": self._asked,
             "waiting": stream.waiting,
             "waiting_max": self.settings.buffer_records,
@@ -237,29 +381,14 @@ class Feature(Actor):
         }
 
 
+def _interval_s(params: dict[str, Any]) -> float:
+    from daedalus.features.params import Params
+
+    return float(params.get("checkpoint_interval_s", Params().checkpoint_interval_s))
+
+
 def prewarm() -> None:
     """Do once, before forking, what every actor of the default columns would do for itself."""
     from daedalus.features import FeatureEngine
 
     announcement(FeatureEngine().schema)
-
-
-_announced: dict[str, bytes] = {}  # schema id -> JSON: made once, before the fork, shared by all actors
-
-
-def announcement(schema: Any) -> tuple[str, bytes]:
-    """Return the schema's id and the JSON that is announced: id, names, units, windows, and all the rest."""
-    if schema.id in _announced:
-        return schema.id, _announced[schema.id]
-    made = _announcement(schema)
-    _announced[schema.id] = made[1]
-    return made
-
-
-def _announcement(schema: Any) -> tuple[str, bytes]:
-    value = msgspec.to_builtins(schema)
-    columns = value.get("columns", [])
-    value.setdefault("names", [column["name"] for column in columns])
-    value.setdefault("units", [column.get("unit", "") for column in columns])
-    value.setdefault("windows", [column.get("window") for column in columns])
-    return str(value["id"]), msgspec.json.encode(value)

@@ -12,6 +12,11 @@ case: a subscription takes effect some milliseconds after a collector begins to 
 of a slow channel, lost alone, would be missed only with its second. The answer is merged with the buffer by
 capture time. What cannot be had, or would come too late to stand in order, is a gap: the next record of that
 channel carries the flag.
+
+Where records are stored as well (`bronze`) nothing is a gap that is not one there: what the collector cannot
+tell is read from rings, journals and segments (`Tail`) before a hole is given up. So is the end of a session:
+its last records may have been stored and never published. And so is all that happened while this actor was
+not there: `resume` asks for it without waiting for a record that reveals it.
 """
 
 from collections.abc import Iterable
@@ -24,7 +29,7 @@ import msgspec
 from daedalus.records import BookSnapshot, Flag, Ticker, Trade
 from daedalus.wire import channel as channel_of
 
-__all__ = ["NEWEST", "Ask", "Feed", "Stream"]
+__all__ = ["NEWEST", "Ask", "Feed", "State", "Stream", "Tail"]
 
 NEWEST = 2**63 - 1  # the upper end of a range without one
 Fact = Trade | BookSnapshot | Ticker
@@ -44,27 +49,55 @@ class Ask(NamedTuple):
     ranges: dict[str, tuple[int, int]]
 
 
+class Tail(NamedTuple):
+    """A question to what is stored: the records behind the last one that was fed.
+
+    Those of `session_id` captured after `after`, and those of later sessions; of `until_session` only what
+    was captured before `until`, where there is one.
+    """
+
+    session_id: str
+    after: int  # ns UTC
+    until_session: str = ""
+    until: int = 0  # ns UTC
+
+
+class State(NamedTuple):
+    """What has been fed: enough to go on behind it."""
+
+    positions: dict[str, tuple[str, int]]  # channel -> session, number of its last record
+    owed: tuple[str, ...]  # channels whose next record carries the flag
+    session_id: str  # of the last record
+    last_ts: int  # ns UTC, capture of the last record
+
+
 _ts_recv = attrgetter("record.ts_recv")
 
 
 class Stream:
     """Puts the records of one symbol in capture order and finds holes."""
 
-    def __init__(self, channels: Iterable[str], *, buffer_limit: int = 20_000) -> None:
+    def __init__(self, channels: Iterable[str], *, buffer_limit: int = 20_000, bronze: bool = False) -> None:
         """Begin without a position in any channel.
 
         Args:
             channels: the channels of the symbol that are collected.
-            buffer_limit: live records that may wait for an answer; one more, and the hole becomes a gap.
+            buffer_limit: live records that may wait for an answer. One more, and the hole becomes a gap; with
+                `bronze` it is left out, and asked for later.
+            bronze: what is stored can be asked as well.
         """
-        self.wanted: Ask | None = None
+        self.wanted: Ask | Tail | None = None
         self.gaps = self.filled = self.duplicates = self.late = self.overflows = 0
         self._channels = tuple(channels)
         self._limit = buffer_limit
+        self._bronze = bronze
         self._position: dict[str, tuple[str, int]] = {}  # channel -> session, number of its last record
         self._gapped: set[str] = set()  # channels whose next record carries the flag
-        self._waiting: list[Feed] = []  # the first one revealed the hole
+        self._waiting: list[Feed] = []  # the first one revealed the hole, if one did
+        self._resuming = False  # none did
         self._exact = False  # the other channels are no longer asked for
+        self._tailed = False  # what is stored has been asked about this hole
+        self._read = ""  # the session before whose first record everything stored was read
         self._session = ""
         self._opened = ""  # the session that was asked about last, at its first record if not later
         self._last_ts = 0
@@ -74,15 +107,31 @@ class Stream:
         """Return how many records wait for an answer."""
         return len(self._waiting)
 
+    @property
+    def state(self) -> State:
+        """Return what has been fed so far; what waits is not in it."""
+        return State(dict(self._position), tuple(sorted(self._gapped)), self._session, self._last_ts)
+
+    def resume(self, state: State) -> None:
+        """Go on behind `state`: all that came since is wanted, and live records wait for it."""
+        self._position, self._gapped = dict(state.positions), set(state.owed)
+        self._session, self._last_ts = state.session_id, state.last_ts
+        if self._session:
+            self._resuming = True
+            self.wanted = self._ask_all()
+
     def live(self, record: Fact) -> list[Feed]:
         """Take a record as it was published; return what may be fed now."""
         if self.wanted is None:
             return self._take([Feed(record, False)])
+        if len(self._waiting) < self._limit:
+            self._waiting.append(Feed(record, False))
+            return []
+        self.overflows += 1
+        if self._bronze:
+            return []  # its number is missing now, and will be asked for
         self._waiting.append(Feed(record, False))
-        if len(self._waiting) > self._limit:
-            self.overflows += 1
-            return self.give_up()
-        return []
+        return self.give_up()
 
     def answer(self, ok: bool, records: Iterable[Fact], *, more: bool = False) -> list[Feed]:
         """Take the collector's answer; return what may be fed now. Another question may follow.
@@ -92,9 +141,15 @@ class Stream:
             records: what it had, by capture time.
             more: the answer was cut at its size limit.
         """
-        if self.wanted is None:
+        ask = self.wanted
+        if not isinstance(ask, Ask):
             return []
-        ask, head = self.wanted, self._waiting[0].record
+        if not ok and self._has_tail():
+            self.wanted = self._tail()
+            return []
+        if self._resuming:
+            return self._caught_up(ask, records, more=more)
+        head = self._waiting[0].record
         horizon = self._waiting[-1].record.ts_recv
         replayed = [
             Feed(record, True)
@@ -108,54 +163,131 @@ class Stream:
                 self._pass(item, fed)
         progress = before != self._position
         if self._expected(head) < head.seq or more:
-            if progress and (ok or more):
-                self.wanted = self._ask(head)
-                return fed
-            if not ok and not self._exact and not replayed:
+            again = progress and (ok or more)
+            if not again and not ok and not self._exact and not replayed:
                 # a collector that answers all or nothing: at least the hole itself
-                self._exact = True
+                again = self._exact = True
+            if again:
                 self.wanted = self._ask(head)
                 return fed
             if self._expected(head) < head.seq:
-                return fed + self.give_up()
+                return fed + self.unanswered()
         after = [item for item in replayed if item.record.ts_recv > head.ts_recv]
         return fed + self._resume(list(merge(self._waiting, after, key=_ts_recv)))
 
+    def _caught_up(self, ask: Ask, records: Iterable[Fact], *, more: bool) -> list[Feed]:
+        """Feed all that a collector has: one moment's answer, over all channels."""
+        fed: list[Feed] = []
+        before = dict(self._position)
+        for record in records:
+            if record.session_id == ask.session_id:
+                self._pass(Feed(record, True), fed)
+        if more and before != self._position:
+            self.wanted = self._ask_all()
+            return fed
+        return fed + self._resume(self._waiting)
+
+    def tail(self, records: Iterable[Fact] | None, *, more: bool = False) -> list[Feed]:
+        """Take what was stored; return what may be fed now.
+
+        Args:
+            records: in the order to be fed; None: it could not be read, as far as it was not given before.
+            more: further ones follow.
+        """
+        if not isinstance(self.wanted, Tail):
+            return []
+        fed: list[Feed] = []
+        for record in records or ():
+            self._pass(Feed(record, True), fed)
+        if more:
+            return fed
+        self._tailed = True
+        if self._resuming or not self._waiting:
+            return fed + self._resume(self._waiting)
+        head = self._waiting[0].record
+        self._read = head.session_id
+        if records is not None:
+            self._opened = head.session_id  # of the other channels, too, nothing is left before it
+            if channel_of(head) not in self._position:  # it was missing before we began, and not since
+                self._position[channel_of(head)] = (head.session_id, head.seq - 1)
+        elif self._opens(head) or self._expected(head) < head.seq:
+            self._opened = head.session_id
+            self.wanted = self._ask(head)
+            return fed
+        self.wanted = None
+        return fed + self._given_up()
+
+    def unanswered(self) -> list[Feed]:
+        """No answer came in time: ask what is stored, if that was not done, or go on with a gap."""
+        if isinstance(self.wanted, Tail):
+            return self.tail(None)
+        if self.wanted is not None and self._has_tail():
+            self.wanted = self._tail()
+            return []
+        return self.give_up()
+
     def give_up(self) -> list[Feed]:
-        """No answer came in time: go on with a gap; return what may be fed now."""
+        """Nobody knows more: go on with a gap; return what may be fed now."""
         if self.wanted is None:
             return []
-        head = self._waiting[0].record
-        channel = channel_of(head)
-        if self._expected(head) < head.seq:
-            if channel in self._position:
-                self.gaps += 1
-            self._gapped.add(channel)
-            self._position[channel] = (head.session_id, head.seq - 1)
+        return self._given_up()
+
+    def _given_up(self) -> list[Feed]:
+        if self._waiting and not self._resuming:
+            head = self._waiting[0].record
+            channel = channel_of(head)
+            if self._expected(head) < head.seq:
+                if channel in self._position:
+                    self.gaps += 1
+                self._gapped.add(channel)
+                self._position[channel] = (head.session_id, head.seq - 1)
         return self._resume(self._waiting)
 
     def _resume(self, items: list[Feed]) -> list[Feed]:
         self.wanted, self._waiting, self._exact = None, [], False
+        self._resuming = self._tailed = False
         return self._take(items)
 
     def _take(self, items: list[Feed]) -> list[Feed]:
         fed: list[Feed] = []
         for index, item in enumerate(items):
-            if self._opens(item.record) or self._expected(item.record) < item.record.seq:
-                self._opened = item.record.session_id
+            record = item.record
+            if self._bronze and self._leaves(record):
+                # the last records of the session before may never have been published
                 self._waiting = items[index:]
-                self.wanted = self._ask(item.record)
+                self.wanted = self._tail()
+                break
+            if self._opens(record) or self._expected(record) < record.seq:
+                self._opened = record.session_id
+                self._waiting = items[index:]
+                self.wanted = self._ask(record)
                 break
             self._pass(item, fed)
         return fed
+
+    def _leaves(self, record: Fact) -> bool:
+        """Return whether this record begins another session, and the end of the one before was not read."""
+        return self._session not in ("", record.session_id) and record.session_id != self._read
+
+    def _has_tail(self) -> bool:
+        return self._bronze and not self._tailed and self._session != ""
+
+    def _tail(self) -> Tail:
+        if self._resuming:
+            return Tail(self._session, self._last_ts)
+        head = self._waiting[0].record
+        return Tail(self._session, self._last_ts, head.session_id, head.ts_recv)
 
     def _opens(self, record: Fact) -> bool:
         """Return whether this is the first record of a session; other channels may have earlier ones."""
         return record.session_id != self._opened and len(self._channels) > 1
 
     def _expected(self, record: Fact) -> int:
-        session, seq = self._position.get(channel_of(record), ("", 0))
-        return seq + 1 if session == record.session_id else 1
+        return self._next(channel_of(record), record.session_id)
+
+    def _next(self, channel: str, session_id: str) -> int:
+        session, seq = self._position.get(channel, ("", 0))
+        return seq + 1 if session == session_id else 1
 
     def _pass(self, item: Feed, fed: list[Feed]) -> None:
         """Move the position to `item` and feed it, unless it is a duplicate, too late, or not for engines."""
@@ -185,6 +317,10 @@ class Stream:
             item = Feed(record, item.replayed)
         fed.append(item)
 
+    def _ask_all(self) -> Ask:
+        session = self._session
+        return Ask(session, {channel: (self._next(channel, session), NEWEST) for channel in self._channels})
+
     def _ask(self, head: Fact) -> Ask:
         revealed = channel_of(head)
         expected = self._expected(head)
@@ -192,6 +328,5 @@ class Stream:
         if not self._exact:
             for channel in self._channels:
                 if channel != revealed:
-                    session, seq = self._position.get(channel, ("", 0))
-                    ranges[channel] = (seq + 1 if session == head.session_id else 1, NEWEST)
+                    ranges[channel] = (self._next(channel, head.session_id), NEWEST)
         return Ask(head.session_id, ranges)

@@ -1,0 +1,109 @@
+"""Asks what is stored: runs `dataset.tail` as a child and hands its records over in pieces.
+
+The child needs pyarrow, which a feature actor should not carry. The pieces are paced: a burst of rows that
+were missed must not fill the queues that live rows of everybody else go through.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from struct import unpack
+from typing import Any
+
+import msgspec
+
+from daedalus.actors import endpoints
+from daedalus.actors.spools import identity
+from daedalus.actors.stream import Tail
+from daedalus.kernel.telemetry import get_logger
+from daedalus.records import decode
+
+__all__ = ["Bronze"]
+
+PIECE_RECORDS = 256
+PIECE_S = 0.02  # 12,800 records a second at most
+ANSWER_S = 60.0  # for the child to say anything; it shares the machine with whoever is starting
+_STDERR_BYTES = 500
+
+Deliver = Callable[[list[Any] | None, bool], object]
+
+
+class Bronze:
+    """What is stored of one symbol."""
+
+    def __init__(
+        self, data: str, runtime: str, exchange: str, symbol: str, channels: tuple[str, ...]
+    ) -> None:
+        """Store whose records."""
+        self._data, self._runtime = data, runtime
+        self._exchange, self._symbol, self._channels = exchange, symbol, channels
+        self.read = self.failed = 0
+
+    async def ask(self, tail: Tail, deliver: Deliver) -> None:
+        """Read what is asked for, and deliver it.
+
+        Args:
+            tail: the question.
+            deliver: called with records and whether more follow; (None, False) if it could not be read.
+        """
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "daedalus.dataset.tail", "--data", self._data),
+            *("--wanted", self._wanted(tail), "--parent", str(os.getpid())),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
+        )
+        try:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            whole = await self._hand_over(child.stdout, deliver)
+            said = await child.stderr.read(_STDERR_BYTES)
+            code = await child.wait()
+        except TimeoutError:
+            whole, said, code = False, f"nothing within {ANSWER_S:g} s".encode(), None
+        finally:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+        if whole and code == 0:
+            deliver([], False)
+            return
+        self.failed += 1
+        get_logger().warning("tail_failed", code=code, stderr=said.decode(errors="replace").strip())
+        deliver(None, False)
+
+    def _wanted(self, tail: Tail) -> str:
+        data_id = identity(self._data)
+        rings = [
+            endpoints.spool(self._runtime, self._exchange, channel, data_id) for channel in self._channels
+        ]
+        told = {
+            "exchange": self._exchange,
+            "symbol": self._symbol,
+            "channels": self._channels,
+            "rings": [ring for ring in rings if Path(ring).exists()],
+            **tail._asdict(),
+        }
+        return msgspec.json.encode(told).decode()
+
+    async def _hand_over(self, out: asyncio.StreamReader, deliver: Deliver) -> bool:
+        """Deliver in pieces; False if the last record is cut off."""
+        piece: list[Any] = []
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    (size,) = unpack("<I", await out.readexactly(4))
+                    piece.append(decode(await out.readexactly(size)))
+            except asyncio.IncompleteReadError as error:
+                deliver(piece, True)
+                return not error.partial
+            self.read += 1
+            if len(piece) == PIECE_RECORDS:
+                deliver(piece, True)
+                piece = []
+                await asyncio.sleep(PIECE_S)

@@ -142,6 +142,14 @@ class Cell:
         read = (entry for _, path in journal.journals(active) for entry in journal.read(path))
         return sum(entry.count for entry in read if isinstance(entry, journal.Entry))
 
+    def sessions(self, channel: str) -> set[str]:
+        """Return the sessions of which a record of a channel is stored by now, sealed or not."""
+        active = Layout(data=str(self.data)).active(channel)
+        read = (entry for _, path in journal.journals(active) for entry in journal.read(path))
+        found = [entry.marks.values() for entry in read if isinstance(entry, journal.Entry)]
+        journalled = {mark.session_id for marks in found for mark in marks}
+        return journalled | {row["session_id"] for row in self.rows(channel)}
+
     def rows(self, channel: str) -> list[dict[str, Any]]:
         """Return the stored rows of a channel, by capture time."""
         found: list[dict[str, Any]] = []

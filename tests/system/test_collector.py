@@ -13,12 +13,13 @@ import zmq
 
 from daedalus.kernel.errors import EXIT_RECYCLE
 from daedalus.records import Trade, decode
-from tests.system.cell import Cell
+from tests.system.cell import DRAIN_S, Cell
 from tests.system.tree import wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 MODEL = ("--model", "--symbols", "BTC/USDT", "--rate", "100", "--seed", "3")
+START_S = 90  # to import ccxt alone takes a loaded machine half a minute
 FLAG_SNAPSHOT, FLAG_AFTER_GAP, FLAG_BACKFILLED = 1, 2, 128
 
 
@@ -171,6 +172,10 @@ def test_a_killed_collector_loses_nothing_it_took_and_its_absence_is_a_row(
         one.start_collector(exchange, "BTC/USDT")
         wait_for("the start", lambda n=lives: len(one.events("collector_started")) > n)
         wait_for("clients", lambda: one.ask()["clients"])
+        wait_for(
+            "a record of this life in each channel",
+            lambda n=lives: all(len(one.sessions(channel)) > n for channel in one.channels),
+        )
         run_for(one, 50)
         if lives < 2:
             one.kill("collector")
@@ -279,7 +284,7 @@ def test_a_mistake_in_the_configuration_is_fatal_and_explained(
 ) -> None:
     one = cell(*MODEL, channels=("trades",))
     one.start_collector("binance", "BTC/USDT", **options)
-    assert one.processes.pop("collector").wait(20) == 78
+    assert one.processes.pop("collector").wait(START_S) == 78
     assert said in one.tail()
 
 
@@ -303,7 +308,7 @@ def test_c01_a_collector_makes_way_and_no_trade_comes_twice_even_over_a_reboot(
     wait_for("the start", lambda: one.ask()["clients"])
     run_for(one, 60)
     one.signal("collector", signal.SIGUSR1)
-    assert one.processes.pop("collector").wait(20) == EXIT_RECYCLE, one.tail()
+    assert one.processes.pop("collector").wait(DRAIN_S + 20) == EXIT_RECYCLE, one.tail()
     assert one.events("collector_recycled")[0]["why"] == "asked to"
     for spool in (one.runtime / "spool").iterdir():
         spool.unlink()

@@ -183,35 +183,6 @@ class Ring:
             self._read_seq += 1
         return records
 
-    def gather(
-        self, seq: cython.longlong, count: cython.longlong, into: bytearray, at: cython.Py_ssize_t
-    ) -> int:
-        """Copy `count` records from `seq` on, one behind the other, into `into` from `at`; return their end.
-
-        -1 if they are not, or not all, in the ring, or do not fit.
-        """
-        if seq + count > self.next_seq or not self._seek(seq):
-            return -1
-        room: cython.Py_ssize_t = len(into)
-        size: cython.Py_ssize_t
-        start: cython.Py_ssize_t
-        if cython.compiled:
-            out: cython.uchar[::1] = into
-        while self._read_seq < seq + count:
-            size = self._hop()
-            if at + size > room:
-                return -1
-            start = self._read_place + _RECORD_BYTES
-            if size:
-                if cython.compiled:
-                    memcpy(cython.address(out[at]), cython.address(self._bytes[start]), size)
-                else:
-                    into[at : at + size] = self._map[start : start + size]
-            at += size
-            self._read_place = start + size
-            self._read_seq += 1
-        return at
-
     def oldest(self) -> int:
         """Return the lowest sequence still in the ring; `next_seq` if it is empty."""
         return self._blocks[0][0] if self._blocks else self.next_seq

@@ -245,3 +245,26 @@ def test_a_full_frame_leaves_with_the_record_that_finds_it_old_enough_and_needs_
         writer.close()
 
     drive(work)
+
+
+def test_a_frame_with_marks_of_many_streams_arrives_whole(address: str, spool: Spool) -> None:
+    """Its head does not fit in the room that is kept free before the records."""
+
+    async def work() -> None:
+        writer, sender = Writer(address), sending(address, spool)
+        await sender.start()
+        await writer.hear()
+        writer.say(Welcome(spool.epoch, 0, 0, {}))
+        await until(lambda: sender._streaming)
+        marks = {f"EXCHANGE-SYMBOL-{number}": Mark(number, number, "session") for number in range(1, 65)}
+        for stream, mark in marks.items():
+            assert sender.append(msgspec.msgpack.encode(mark.seq), stream, mark)
+        data = await writer.hear()
+        assert isinstance(data, Data)
+        assert (data.first_seq, data.count, data.marks) == (1, 64, marks)
+        assert len(msgspec.msgpack.encode(marks)) > sender_module.FRONT
+        assert writer.blob == list(range(1, 65))
+        sender.close()
+        writer.close()
+
+    drive(work)

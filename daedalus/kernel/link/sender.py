@@ -16,7 +16,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from daedalus.compiled.outbox import Outbox
+from daedalus.compiled.outbox import FRONT, Outbox
 from daedalus.kernel.journal import Mark
 from daedalus.kernel.link.wire import Ack, Data, Hello, Nack, Welcome, decode_reply, encode, opening, pack
 from daedalus.kernel.mailbox import Mailbox
@@ -85,7 +85,6 @@ class LinkSender(Outbox):
         self._on_welcome = on_welcome
         self._on_seam = on_seam
         self._describe = describe
-        self._message = bytearray()  # the frame that is being sent
         self._opened_at = 0.0  # s, loop time of the open frame's first record
         self._hold = False  # a frame went out just now: the next one may grow …
         self._grown_at = 0.0  # s, loop time: … until then
@@ -216,22 +215,20 @@ class LinkSender(Outbox):
         if not self._streaming or self._blocked:
             return
         if self._cursor == first:
-            message = self._message
             head = opening(Data(self._spool.epoch, first, count, marks))
-            if len(message) < len(head) + size:
-                message.extend(bytes(len(head) + size - len(message)))
-            message[: len(head)] = head
-            end = self._spool.gather(first, count, message, len(head))
-            assert end == len(head) + size, f"the spool lost {first}, acknowledged {self._spool.acked}"
-            with memoryview(message)[:end] as whole:
-                self._send(whole, count)
+            if len(head) <= FRONT:
+                self.frame[FRONT - len(head) : FRONT] = head
+                with memoryview(self.frame)[FRONT - len(head) : FRONT + size] as whole:
+                    self._send(whole, count)
+            else:
+                self._send(head + self.frame[FRONT : FRONT + size], count)
             if now >= self._heard_at:
                 self._heard_at = now + _HEAR_S
                 self._mailbox.touched()
         elif self._pumping is None:
             self._pump()
 
-    def _send(self, message: bytes | memoryview, count: int) -> bool:
+    def _send(self, message: bytes | bytearray | memoryview, count: int) -> bool:
         try:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:

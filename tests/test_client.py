@@ -231,7 +231,7 @@ def test_no_gateway_is_said_with_its_path(runtime_dir: Path) -> None:
         ({"kind": "bars"}, "the kinds are feature"),
         ({"exchange": None}, "name the exchange"),
         ({"features": []}, "name at least one"),
-        ({"kind": "book", "features": ["x"]}, "only of kind 'feature'"),
+        ({"kind": "book", "features": ["x"]}, "only of feature or bar"),
         ({"endpoint": "tcp://10.0.0.1:5555"}, "another host needs server_key"),
         ({"endpoint": "http://x"}, "must be ipc://PATH or tcp://HOST:PORT"),
         ({"runtime": "/" + "x" * 100}, "at most 107"),
@@ -326,5 +326,5 @@ def test_the_client_loads_zmq_and_msgspec_and_nothing_heavy_of_ours() -> None:
         "print(ours, sorted(heavy))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    ours = [f"daedalus.client{part}" for part in ("", ".feed", ".find", ".rows")]
+    ours = [f"daedalus.client{part}" for part in ("", ".batch", ".feed", ".find", ".rows")]
     assert out.stdout.strip() == f"{['daedalus', *ours, 'daedalus.records', 'daedalus.wire']} []"

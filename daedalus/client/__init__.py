@@ -7,7 +7,7 @@
             print(row.ts_recv_ns, row["microprice"], row.gap)
 
 The same object works with `async with` and `async for`. Whoever is too slow loses rows and is told so:
-`row.gap` counts what was lost before it.
+`row.gap` counts what was lost before it. `feed.batch()` gives many rows at once, for NumPy and polars.
 """
 
 import re
@@ -15,15 +15,16 @@ from collections.abc import Sequence
 
 import zmq
 
+from daedalus.client.batch import Batch
 from daedalus.client.feed import Feed
 from daedalus.client.find import find_runtime, gateway_address
 from daedalus.client.rows import Row, Schema
 from daedalus.records import sanitise
 from daedalus.wire import RECORD_KINDS
 
-__all__ = ["Feed", "Row", "Schema", "find_runtime", "subscribe"]
+__all__ = ["Batch", "Feed", "Row", "Schema", "find_runtime", "subscribe"]
 
-KINDS = ("feature", *RECORD_KINDS)
+KINDS = ("feature", "bar", *RECORD_KINDS)
 _LOOPBACK = re.compile(r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
 
@@ -33,6 +34,7 @@ def subscribe(
     *,
     features: Sequence[str] | None = None,
     kind: str = "feature",
+    duration_s: int | None = None,
     endpoint: str | None = None,
     runtime: str | None = None,
     server_key: str | None = None,
@@ -46,7 +48,8 @@ def subscribe(
         exchange: name of its table in supervisor.toml; None: all.
         symbol: in either spelling, BTC/USDT or BTC-USDT; None: all of the exchange.
         features: the columns wanted, in this order; None: all.
-        kind: feature, or a record: book trade ticker depth gap.
+        kind: feature, bar, or a record: book trade ticker depth gap.
+        duration_s: the bars' length; None: all that are published.
         endpoint: the gateway's address, ipc://… or tcp://…; None: found in the runtime directory.
         runtime: the runtime directory; None: found as daedalus-ctl finds it.
         server_key: the gateway's public CURVE key (Z85); needed for TCP to another host.
@@ -63,9 +66,12 @@ def subscribe(
         raise ValueError(f"cannot subscribe to {kind!r}: the kinds are {', '.join(KINDS)}")
     if symbol is not None and exchange is None:
         raise ValueError(f"cannot subscribe to {symbol} of every exchange: name the exchange")
-    if features is not None and (kind != "feature" or not features):
-        raise ValueError(f"cannot select features of {kind!r}: name at least one, and only of kind 'feature'")
+    if features is not None and (kind not in ("feature", "bar") or not features):
+        raise ValueError(f"cannot select features of {kind!r}: name at least one, and only of feature or bar")
+    if duration_s is not None and (kind != "bar" or symbol is None or duration_s < 1):
+        raise ValueError(f"cannot use duration_s {duration_s}: at least 1 s, of bars, and of one symbol")
     names = [sanitise(name) for name in (exchange, symbol) if name is not None]
+    names += [] if duration_s is None else [str(duration_s)]
     address = gateway_address(endpoint, runtime)
     curve = None
     if server_key is not None:

@@ -12,6 +12,7 @@ import msgspec
 import zmq
 
 from daedalus import wire
+from daedalus.client.batch import Batch
 from daedalus.client.find import request_address
 from daedalus.client.rows import Row, Schema
 
@@ -50,6 +51,7 @@ class Feed:
             str, tuple[Schema, list[int] | None]
         ] = {}  # id -> selected columns, where they are
         self._since_turn = 0
+        self._held: tuple[list[bytes], wire.Header, int] | None = None  # put back by a batch
         self._positions: dict[bytes, tuple[str, int]] = {}  # topic -> session, seq
 
     # --- opening and closing
@@ -109,8 +111,8 @@ class Feed:
         """Wait until the gateway answers and knows the stream. May run in a thread: it shares no socket."""
         deadline = time.monotonic() + self._timeout_s
         kind, _, stream = self._topic.partition("/")
-        one_schema = kind == "feature" and self._topic.count("/") == 3
-        if kind != "feature":
+        one_schema = (kind, self._topic.count("/")) in (("feature", 3), ("bar", 4))
+        if kind not in ("feature", "bar"):
             self.schema = Schema("", wire.record_columns(kind))
         while True:
             if one_schema:
@@ -184,6 +186,9 @@ class Feed:
 
     def _next_message(self) -> tuple[list[bytes], wire.Header, int] | None:
         """Return the next message that is new with what was lost before it; None: none has arrived."""
+        if self._held is not None and self._socket is not None:
+            held, self._held = self._held, None
+            return held
         while self._socket is not None:
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -234,6 +239,64 @@ class Feed:
             if not self._socket.poll(self._idle_ms):
                 raise self._idle()
         raise StopIteration
+
+    def batch(self, max_rows: int = 1000, timeout_s: float = 1.0) -> Batch:
+        """Return the rows of the next `timeout_s` seconds as one block, as soon as there are `max_rows`.
+
+        All are of one schema: where it changes the batch ends, and the next one goes on. None lost between.
+
+        Raises:
+            TypeError: the feed is of records, whose values are of many kinds.
+            LookupError: for a lost schema.
+        """
+        made, deadline = self._new_batch(max_rows), time.monotonic() + timeout_s
+        while self._socket is not None and len(made) < max_rows:
+            found = self._next_message()
+            if found is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._socket.poll(int(left * 1000) + 1):
+                    break
+                continue
+            if found[1].schema_id is not None and found[1].schema_id not in self._schemas:
+                self._fetch(found[1].schema_id)
+            if not self._put(made, found):
+                break
+        return made
+
+    async def batch_async(self, max_rows: int = 1000, timeout_s: float = 1.0) -> Batch:
+        """As `batch`, on the running loop."""
+        made, loop = self._new_batch(max_rows), asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._socket is not None and len(made) < max_rows:
+            found = self._next_message()
+            if found is None:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self._readable(self._socket)
+                except TimeoutError:
+                    break
+                continue
+            if found[1].schema_id is not None and found[1].schema_id not in self._schemas:
+                await asyncio.to_thread(self._fetch, found[1].schema_id)
+            if not self._put(made, found):
+                break
+        return made
+
+    def _new_batch(self, max_rows: int) -> Batch:
+        self._connect()
+        kind = self._topic.partition("/")[0]
+        if kind not in ("feature", "bar"):
+            raise TypeError(f"cannot make a batch of {kind}: only rows of features and bars are numbers")
+        if max_rows < 1:
+            raise ValueError(f"cannot make a batch of {max_rows} rows: at least 1")
+        return Batch(max_rows)
+
+    def _put(self, made: Batch, found: tuple[list[bytes], wire.Header, int]) -> bool:
+        row = self._row(*found)
+        if made.add(row):
+            return True
+        self._held = found
+        return False
 
     def __aiter__(self) -> AsyncIterator[Row]:
         self._connect()

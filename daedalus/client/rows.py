@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from daedalus import wire
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Row", "Schema"]
 
@@ -46,12 +50,13 @@ class Row:
     """One message. `row["name"]` is a value; of features a float, NaN where there is none."""
 
     __slots__ = (
-        *("exchange", "gap", "kind", "schema", "seq", "session_id", "symbol"),
+        *("duration_s", "exchange", "gap", "kind", "schema", "seq", "session_id", "symbol"),
         *("ts_event_ns", "ts_pub_ns", "ts_recv_ns", "values"),
     )
 
     def __init__(self, topic: bytes, header: wire.Header, values: Any, schema: Schema, gap: int) -> None:
-        self.kind, self.exchange, self.symbol = topic.decode().split("/")[:3]
+        self.kind, self.exchange, self.symbol, rest = topic.decode().split("/", 3)
+        self.duration_s = int(rest[:-1]) if self.kind == "bar" else None  # of a bar
         self.seq = header.seq  # the publisher's, gapless within session_id
         self.session_id = header.session_id
         self.ts_event_ns = header.ts_event_ns  # the exchange's time, None where it gave none
@@ -66,6 +71,20 @@ class Row:
             return self.values[self.schema.index[name]]
         except KeyError:
             raise KeyError(f"{name!r}: {_nearest(name, self.schema.names)}") from None
+
+    def numpy(self) -> "NDArray[np.float64]":
+        """Return the values as an array of float64, in the order of schema.names: a view, nothing is copied.
+
+        Raises:
+            TypeError: it is a record, whose values are of many kinds.
+        """
+        import numpy as np
+
+        if not isinstance(self.values, memoryview):
+            raise TypeError(
+                f"cannot make an array of a {self.kind}: only rows of features and bars are numbers"
+            )
+        return np.frombuffer(self.values)
 
     def __repr__(self) -> str:
         return f"<Row {self.kind} {self.exchange} {self.symbol} seq={self.seq} gap={self.gap}>"

@@ -45,6 +45,7 @@ def stand_in() -> ModuleType:
         cfunc=_same,
         ccall=_same,
         final=_same,
+        inline=_same,
         exceptval=_decorator,
         locals=_decorator,
         cast=_cast,
@@ -52,6 +53,8 @@ def stand_in() -> ModuleType:
         double=float,
         int=int,
         longlong=int,
+        uchar=int,
+        ulonglong=int,
         bint=bool,
         Py_ssize_t=int,
     )

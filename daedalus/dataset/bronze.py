@@ -20,7 +20,7 @@ from daedalus.records import Gap, channel_of, sanitise
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["batch", "file_metadata", "partition_of", "record_time", "schema", "sort_column"]
+__all__ = ["batch", "constants_of", "file_metadata", "partition_of", "record_time", "schema", "sort_column"]
 
 _LEVEL_BYTES = 16  # price and size, float64
 _INT_WIDTH = {"i": "int32", "q": "int64"}
@@ -66,6 +66,26 @@ def file_metadata(channel: str, journal: str) -> dict[str, str]:
     }
 
 
+def constants_of(partition: Partition) -> dict[str, Any]:
+    """Return the columns that are the same in every row of a partition.
+
+    Raises:
+        ValueError, OverflowError: a name is no directory name, the hour is not in the calendar.
+    """
+    for name in (partition.source, partition.exchange, partition.symbol):
+        if sanitise(name) != name:
+            raise ValueError(f"cannot use {name!r} as a directory: it is not sanitised")
+    start = partition.start
+    return {
+        "exchange": partition.exchange,
+        "symbol": partition.symbol,
+        "year": start.year,
+        "month": start.month,
+        "day": start.day,
+        "hour": start.hour,
+    }
+
+
 def batch(partition: Partition, records: Sequence[Any]) -> "pa.RecordBatch":
     """Return the records of one partition as one Arrow record batch in bronze columns.
 
@@ -78,23 +98,12 @@ def batch(partition: Partition, records: Sequence[Any]) -> "pa.RecordBatch":
     """
     import pyarrow as pa
 
-    for name in (partition.source, partition.exchange, partition.symbol):
-        if sanitise(name) != name:
-            raise ValueError(f"cannot use {name!r} as a directory: it is not sanitised")
+    constants = constants_of(partition)
     form = schema(partition.channel)
     rows = len(records)
-    start = partition.start
     values: dict[str, Any] = dict(
         zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True)
     )
-    constants: dict[str, Any] = {
-        "exchange": partition.exchange,
-        "symbol": partition.symbol,
-        "year": start.year,
-        "month": start.month,
-        "day": start.day,
-        "hour": start.hour,
-    }
     arrays = []
     for field, (name, word) in zip(form, columns_of(partition.channel), strict=True):
         if name in constants:

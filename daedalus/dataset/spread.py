@@ -1,22 +1,23 @@
 """Records of a journal, in the order they were committed, to one sorted file per partition.
 
-Memory is bounded whatever the journal holds. Records become Arrow a few thousand at a time; a partition is
-written in row groups while it streams by. When many small partitions together exceed the budget, the
-largest are put off to another pass over the journal: it is its own spill file, so nothing is written twice
-(SD cards wear). Records of a partition arrive nearly sorted; where the clock was set back, what is written
-so far is a sorted run, and the runs are merged at the end.
+Memory is bounded whatever the journal holds. Records are shredded straight into columns (`dataset.shreds`),
+those that cannot be become Arrow a few thousand at a time; a partition is written in row groups while it
+streams by. When many small partitions together exceed the budget, the largest are put off to another pass
+over the journal: it is its own spill file, so nothing is written twice (SD cards wear). Records of a
+partition arrive nearly sorted; where the clock was set back, what is written so far is a sorted run, and the
+runs are merged at the end.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daedalus.dataset.bronze import batch, file_metadata, sort_column
+from daedalus.dataset.chunk import CHUNK_BYTES, Chunk
 from daedalus.dataset.durable import sync_file
-from daedalus.dataset.layout import HOUR_NS, Partition
+from daedalus.dataset.layout import Partition
+from daedalus.dataset.reading import Take
 from daedalus.dataset.segment import (
     SUFFIX,
     Options,
@@ -26,7 +27,8 @@ from daedalus.dataset.segment import (
     sorted_by_time,
     write_ndjson,
 )
-from daedalus.records import Event, Flag, Gap, channel_of
+from daedalus.dataset.shreds import Shreds
+from daedalus.records import Flag
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,15 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Piece", "spread"]
 
-Feed = Iterable[tuple[str, list[Any], int]]  # source, records, their bytes
-_Groups = defaultdict[tuple[Any, ...], list[Any]]  # (source, type or channel, exchange, symbol, hour)
-
-_ts_recv, _started_at = attrgetter("ts_recv"), attrgetter("started_at")
-_market = attrgetter("exchange", "symbol")
-_SEPARATE = (Gap, Event)  # grouped by more than type, symbol and capture time
-_SHARED_MIN = 4  # records of a frame
-_GROUP_ROWS = 2048  # of a group: what a cache can hold is turned into columns at two thirds of the cost
-_CHUNK_BYTES = 8 << 20  # of encoded records; as Python objects they are two to three times that
+Feed = Iterable[tuple[str, Sequence[Any], int]]  # source, records, their bytes
+Read = Callable[[Take], Feed]  # what is taken on the way is not in the feed
 
 
 class Piece:
@@ -75,9 +70,11 @@ class _Part:
         self._held_last: int | None = None
         self._backfilled = False
 
-    def add(self, found: "pa.RecordBatch") -> None:
-        """Take a batch that is sorted in itself."""
+    def add(self, found: "pa.RecordBatch", *, in_order: bool = True) -> None:
+        """Take a batch, and whether it is sorted in itself."""
         times = found.column(sort_column(self.partition.channel))
+        if not in_order:
+            self._in_order = False
         if self._held_last is not None and times[0].value < self._held_last:
             self._in_order = False
         self._held_last = times[-1].value
@@ -143,19 +140,19 @@ class _Part:
 
 def _backfilled(found: "pa.RecordBatch") -> bool:
     """Whether one of the rows did not arrive live."""
-    import pyarrow.compute as pc
-
     if "flags" not in found.schema.names:
         return False
-    bits = pc.bit_wise_and(found.column("flags"), int(Flag.BACKFILLED))
-    return bool(pc.max(bits).as_py())
+    # Not by pyarrow.compute: to import it costs as much as the columns of thirty thousand rows.
+    flags = found.column("flags")
+    values = memoryview(flags.buffers()[1]).cast("B").cast("i")[flags.offset : flags.offset + len(flags)]
+    return any(value & Flag.BACKFILLED for value in set(values))
 
 
-def spread(read: Callable[[], Feed], stem: Path, journal: str, options: Options) -> list[Piece]:
+def spread(read: Read, stem: Path, journal: str, options: Options) -> list[Piece]:
     """Write the records of a journal to temporary files, one per partition.
 
     Args:
-        read: opens a new pass over the same records.
+        read: opens a new pass over the same records; is given what may take entries unread.
         stem: the files are `{stem}~…`; in the file system of `ready`.
         journal: the journal's name in their footers.
         options: how they are written.
@@ -173,131 +170,99 @@ def spread(read: Callable[[], Feed], stem: Path, journal: str, options: Options)
 
     overtaken: set[Partition] = set()
     while late is None or late:
-        parts, late = _pass(read(), finished, late, part_of, options, overtaken)
-        for partition in sorted(parts):
-            finished[partition] = parts.pop(partition).finish()
+        found = _Pass(finished, late, part_of, options)
+        found.run(read)
+        late = found.late
+        overtaken |= found.overtaken
+        for partition in sorted(found.parts):
+            finished[partition] = found.parts.pop(partition).finish()
     newest = max((partition.hour for partition in finished), default=0)
     for partition, piece in finished.items():
         piece.late = partition in overtaken or (piece.backfilled and partition.hour < newest)
     return [finished[partition] for partition in sorted(finished)]
 
 
-def _pass(
-    feed: Feed,
-    finished: dict[Partition, Piece],
-    wanted: set[Partition] | None,
-    part_of: Callable[[Partition], _Part],
-    options: Options,
-    overtaken: set[Partition],
-) -> tuple[dict[Partition, _Part], set[Partition]]:
-    """One pass over the journal: the partitions it had room for, and those it put off.
+class _Pass:
+    """One pass over the journal: the partitions it had room for, and those it put off."""
 
-    Hours in which a stream has rows after a later hour are added to `overtaken`.
-    """
-    parts: dict[Partition, _Part] = {}
-    late: set[Partition] = set()
-    newest: dict[str, int] = {}
-    for groups in _chunks(feed, options):
-        for partition, records in groups:
-            stream = partition.stream
-            if partition.hour < newest.setdefault(stream, partition.hour):
-                overtaken.add(partition)
+    def __init__(
+        self,
+        finished: dict[Partition, Piece],
+        wanted: set[Partition] | None,
+        part_of: Callable[[Partition], _Part],
+        options: Options,
+    ) -> None:
+        self.parts: dict[Partition, _Part] = {}
+        self.late: set[Partition] = set()  # put off
+        self.overtaken: set[Partition] = set()  # their stream had rows of a later hour before
+        self._finished = finished
+        self._wanted = wanted
+        self._part_of = part_of
+        self._options = options
+        self._held = 0  # bytes in the parts
+        self._shreds = Shreds(self._keep, options.row_group_rows)
+        self._chunk = Chunk(options.chunk_rows)
+
+    def run(self, read: Read) -> None:
+        """Read everything once."""
+        for source, records, nbytes in read(self._shreds.take):
+            # What came first becomes columns first: rows of one instant keep their order.
+            if records:
+                self._add_shreds(self._shreds.all())
+                self._chunk.add(source, records, nbytes)
+            if self._chunk and (self._chunk.full() or not records):
+                self._add_chunk()
+            self._add_shreds(self._shreds.ripe())
+            if self._crowded():
+                self._add_shreds(self._shreds.all())
+                self._relieve()
+        self._add_chunk()
+        self._add_shreds(self._shreds.all())
+        self.overtaken.update(self._shreds.overtaken())
+
+    def _keep(self, partition: Partition) -> bool:
+        if partition in self.late or partition in self._finished:
+            return False
+        return self._wanted is None or partition in self._wanted
+
+    def _add(self, partition: Partition, found: "pa.RecordBatch", *, in_order: bool) -> None:
+        part = self.parts.get(partition)
+        if part is None:
+            part = self.parts[partition] = self._part_of(partition)
+        part.add(found, in_order=in_order)
+
+    def _add_shreds(self, shreds: Iterable[tuple[Partition, "pa.RecordBatch", bool]]) -> None:
+        for partition, found, in_order in shreds:
+            self._add(partition, found, in_order=in_order)
+
+    def _add_chunk(self) -> None:
+        for partition, records in self._chunk.take():
+            if self._shreds.stream(partition).meet(partition.hour):
+                self.overtaken.add(partition)
+            if self._keep(partition):
+                self._add(partition, batch(partition, records), in_order=True)
+        self._relieve()
+
+    def _crowded(self) -> bool:
+        """Whether the budget is exceeded; small change is not collected."""
+        held, rows = self._shreds.bytes, self._shreds.rows
+        enough = held >= CHUNK_BYTES or rows >= self._options.chunk_rows
+        return enough and self._held + held > self._options.buffer_bytes
+
+    def _relieve(self) -> None:
+        """Bring what is held below the budget: full row groups first, then put off, then a short one."""
+        options = self._options
+        held = sum(part.bytes for part in self.parts.values())
+        while held > options.buffer_bytes:
+            part = max(
+                self.parts.values(), key=lambda found: (found.rows >= options.row_group_rows_min, found.bytes)
+            )
+            held -= part.bytes
+            if part.rows >= options.row_group_rows_min or part.written or len(self.parts) == 1:
+                part.flush()
             else:
-                newest[stream] = partition.hour
-            if partition in late or partition in finished or not (wanted is None or partition in wanted):
-                continue
-            part = parts.get(partition)
-            if part is None:
-                part = parts[partition] = part_of(partition)
-            part.add(batch(partition, records))
-        _relieve(parts, late, options)
-    return parts, late
-
-
-def _relieve(parts: dict[Partition, _Part], late: set[Partition], options: Options) -> None:
-    """Bring what is held below the budget: full row groups first, then put off, then a short row group."""
-    held = sum(part.bytes for part in parts.values())
-    while held > options.buffer_bytes:
-        part = max(parts.values(), key=lambda found: (found.rows >= options.row_group_rows_min, found.bytes))
-        held -= part.bytes
-        if part.rows >= options.row_group_rows_min or part.written or len(parts) == 1:
-            part.flush()
-        else:
-            part.drop()
-            late.add(part.partition)
-            del parts[part.partition]
-
-
-def _chunks(feed: Feed, options: Options) -> Iterator[list[tuple[Partition, list[Any]]]]:
-    """Gather some thousand records, grouped by partition and sorted by time."""
-    groups: _Groups = defaultdict(list)
-    rows = size = 0
-    for source, records, nbytes in feed:
-        shared = _shared(records)
-        if shared is not None:
-            groups[source, *shared].extend(records)
-        else:
-            _share_out(source, records, groups)
-        rows += len(records)
-        size += nbytes
-        if groups and (rows >= min(options.chunk_rows, _GROUP_ROWS * len(groups)) or size >= _CHUNK_BYTES):
-            yield _sorted(groups)
-            groups.clear()
-            rows = size = 0
-    if groups:
-        yield _sorted(groups)
-
-
-def _shared(records: list[Any]) -> tuple[Any, ...] | None:
-    """Return the type, exchange, symbol and hour that all these records have in common.
-
-    None where they differ, or where nothing is gained by asking: a frame of one stream is sorted in at a
-    fifth of the cost of its records one by one.
-    """
-    if len(records) < _SHARED_MIN:
-        return None
-    first, last = records[0], records[-1]
-    kind = type(first)
-    if kind in _SEPARATE or type(last) is not kind or first.symbol != last.symbol:
-        return None
-    if len(set(map(type, records))) > 1 or len(set(map(_market, records))) > 1:
-        return None
-    times = list(map(_ts_recv, records))
-    hour = min(times) // HOUR_NS
-    return (kind, first.exchange, first.symbol, hour) if max(times) // HOUR_NS == hour else None
-
-
-def _share_out(source: str, records: list[Any], groups: _Groups) -> None:
-    """Add each record to its group."""
-    # Most records are of the stream and the hour of the one before: then no key is made (0.2 us).
-    kind: Any = None
-    exchange = symbol = ""
-    begin = end = 0
-    append: Callable[[Any], None] = [].append
-    for record in records:
-        if (
-            type(record) is kind
-            and begin <= record.ts_recv < end
-            and record.symbol == symbol
-            and record.exchange == exchange
-        ):
-            append(record)
-            continue
-        kind, exchange, symbol = type(record), record.exchange, record.symbol
-        at = record.started_at if kind is Gap else record.ts_recv
-        hour = at // HOUR_NS
-        begin, end = hour * HOUR_NS, (hour + 1) * HOUR_NS
-        group = groups[source, record.channel if kind is Event else kind, exchange, symbol, hour]
-        append = group.append
-        append(record)
-        if kind in _SEPARATE:
-            kind = None
-
-
-def _sorted(groups: dict[tuple[Any, ...], list[Any]]) -> list[tuple[Partition, list[Any]]]:
-    for key, records in groups.items():
-        records.sort(key=_started_at if key[1] is Gap else _ts_recv)
-    return [
-        (Partition(source, channel_of(records[0]), exchange, symbol, hour), records)
-        for (source, _, exchange, symbol, hour), records in groups.items()
-    ]
+                part.drop()
+                self.late.add(part.partition)
+                self._shreds.drop(part.partition)
+                del self.parts[part.partition]
+        self._held = held

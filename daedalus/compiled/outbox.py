@@ -3,8 +3,8 @@
 # mypy: disallow-untyped-decorators=False, disable-error-code="valid-type,no-any-return"
 """The open frame: an account of the records that are in the ring and not sent yet.
 
-A record is copied twice, into the ring and behind the others of its frame, while the caches still have it:
-gathered from the ring when the frame is closed, it cost 0.3 µs more (x86, measured). The sender is called only
+A record is copied twice, into the ring and behind the others of its frame, while the caches have it:
+gathered from the ring when the frame is closed, it cost 0.3 µs more (x86, measured). The sender is called
 with the first record of a frame, and when there is enough to look at.
 """
 

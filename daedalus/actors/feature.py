@@ -43,6 +43,7 @@ DRAIN_IDLE_S = 0.05  # the collectors have stopped before us: silence this long 
 DRAIN_MARGIN_S = 0.4
 GATEWAY_WAIT_S = 2.0  # for the gateway to hear us, before rows of the downtime are published
 CATCH_UP_PER_S = 5000  # rows: more would fill the queues to a gateway that has others to serve
+WARM_NS = 1_000_000_000_000  # of bronze for a process whose forerunner saw nothing: the longest window
 LAGS = 4096
 _PUBLISH_ALLOWANCE_NS = 1_000_000_000
 
@@ -162,7 +163,8 @@ class Feature(Actor):
         if found is None:
             return
         self._session_id, self._seq, self._since_ns = found.session_id, found.seq, found.since_ns
-        self._stream.resume(State(found.positions, found.owed, found.last_session, found.last_ts))
+        begin = found.last_ts if found.last_session else found.since_ns - WARM_NS
+        self._stream.resume(State(found.positions, found.owed, found.last_session, begin))
         self._held = True
         age_s = round((time.time_ns() - found.last_ts) / 1e9, 3) if found.last_ts else None
         log.info("feature_resumed", session_id=self._session_id, seq=self._seq, age_s=age_s)

@@ -113,12 +113,15 @@ class Stream:
         return State(dict(self._position), tuple(sorted(self._gapped)), self._session, self._last_ts)
 
     def resume(self, state: State) -> None:
-        """Go on behind `state`: all that came since is wanted, and live records wait for it."""
+        """Go on behind `state`: all that came since is wanted, and live records wait for it.
+
+        A state without a session has fed nothing; its time says from when on bronze is wanted.
+        """
         self._position, self._gapped = dict(state.positions), set(state.owed)
         self._session, self._last_ts = state.session_id, state.last_ts
-        if self._session:
-            self._resuming = True
-            self.wanted = self._ask_all()
+        self._resuming = bool(self._session) or self._bronze
+        if self._resuming:
+            self.wanted = self._ask_all() if self._session else self._tail()
 
     def live(self, record: Fact) -> list[Feed]:
         """Take a record as it was published; return what may be fed now."""

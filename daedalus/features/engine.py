@@ -21,7 +21,7 @@ from daedalus.features.arrow import book_batches, rows_of, trade_batches
 from daedalus.features.checkpoint import open_sealed, seal
 from daedalus.features.layout import layout
 from daedalus.features.levels import Levels, floats
-from daedalus.features.machine import Machine
+from daedalus.features.machine import Machine, refuse
 from daedalus.features.params import Params, fingerprint, parse
 from daedalus.records import BookSnapshot, Depth, Gap, Ticker, Trade
 
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from daedalus.features.run import Rows
 
 __all__ = ["FeatureEngine"]
+
+
+def _doubles(frame: Any) -> memoryview[float]:
+    """Return what a compiled engine takes as a flat buffer of float64; ValueError for any other."""
+    view: memoryview[Any] = memoryview(frame)
+    if view.format != "d" or view.ndim != 1 or not view.c_contiguous:
+        raise ValueError(view.format)
+    return view
+
 
 _BACKFILLED = cython.declare(cython.longlong, 128)
 _NAN = cython.declare(cython.double, float("nan"))
@@ -94,10 +103,14 @@ class FeatureEngine:
             return None
         if kind is not BookSnapshot and kind is not Trade and kind is not Ticker and kind is not Depth:
             raise TypeError(f"cannot update with {kind.__name__}: it is no market record")
-        flags = record.flags
-        if flags & _BACKFILLED:
+        try:
+            flags = record.flags
+            ts = record.ts_recv // 1000
+        except OverflowError:  # beyond 64 bits
+            refuse(record.ts_recv // 1000, record.flags)
             return None
-        ts = record.ts_recv // 1000
+        if flags & _BACKFILLED and flags > 0:
+            return None
         if kind is BookSnapshot:
             return self._book(ts, flags, record.session_id, record.bids, record.asks)
         if kind is Trade:
@@ -132,7 +145,7 @@ class FeatureEngine:
         ts: cython.longlong
         if not 1 <= head.kind <= 5 or head.kind == 4:
             raise ValueError(f"cannot take a record of kind {head.kind}: allowed are 1, 2, 3 and 5")
-        if flags & _BACKFILLED:
+        if flags & _BACKFILLED and flags > 0:
             return None
         ts = head.ts_recv
         ts = ts // 1000 if ts >= 0 else -1
@@ -159,7 +172,11 @@ class FeatureEngine:
         Raises:
             ValueError: the length is not 4 + 2 n_bids + 2 n_asks, or captured before the last event.
         """
-        values: cython.const[cython.double][::1] = frame if cython.compiled else memoryview(frame)
+        values: cython.const[cython.double][::1]
+        try:
+            values = frame if cython.compiled else _doubles(frame)
+        except (ValueError, BufferError):
+            raise ValueError("cannot read a frame: it is no flat buffer of float64") from None
         n: cython.Py_ssize_t = values.shape[0]
         if n < _HEAD:
             raise ValueError(f"cannot read a frame of {n} values: its head alone takes 4")
@@ -173,7 +190,7 @@ class FeatureEngine:
         asks: cython.Py_ssize_t = cython.cast(cython.Py_ssize_t, values[3])
         if bids < 0 or asks < 0 or bids > n or asks > n or n != _HEAD + 2 * bids + 2 * asks:
             raise ValueError(f"cannot read a frame of {n} values: {bids} bids and {asks} asks do not fill it")
-        if flags & _BACKFILLED:
+        if flags & _BACKFILLED and flags > 0:
             return None
         machine: Machine = self._machine
         book: Levels = machine.levels

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import cython
 
-from daedalus.features.checkpoint import block
+from daedalus.features.checkpoint import block, part
 from daedalus.features.elementary import exp, ln
 from daedalus.features.levels import Levels, floats, integers
 
 __all__ = ["Flow"]
 
 _NAN = cython.declare(cython.double, float("nan"))
+INFINITY = cython.declare(cython.double, float("inf"))
 _SHORTEST_US = cython.declare(cython.longlong, 1000)  # a velocity over less than this is noise: null
 _EVENTS_AT = cython.declare(cython.Py_ssize_t, 4)  # of the ofi_L{i} columns, behind the four ofi columns
 
@@ -158,11 +159,29 @@ class Flow:
         """Return all state."""
         return [bytes(self.book), bytes(self.state), bytes(self.whole)]
 
-    def load(self, parts: list[bytes]) -> None:
-        """Take over what `dump` returned."""
-        book = block(parts[0], "d", 4 * self.depth)
-        state = block(parts[1], "d", 2)
-        whole = block(parts[2], "q", 4)
-        self.book = book
-        self.state = state
-        self.whole = whole
+    def load(self, parts: object, latest: cython.longlong) -> None:
+        """Take over what `dump` returned; the book before is no later than `latest`.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        state = part(parts, 3)
+        self.book = block(state[0], "d", 4 * self.depth)
+        self.state = block(state[1], "d", 2)
+        self.whole = block(state[2], "q", 4)
+        bids: cython.longlong = self.whole[2]
+        asks: cython.longlong = self.whole[3]
+        i: cython.Py_ssize_t
+        if not 0 <= self.whole[0] <= 1 or not 0 <= self.whole[1] <= latest:
+            raise ValueError(f"cannot restore the engine: a book before, of {self.whole[1]} us")
+        if not self.whole[0] <= bids <= self.depth or not self.whole[0] <= asks <= self.depth:
+            raise ValueError(f"cannot restore the engine: a book before of {bids} bids and {asks} asks")
+        if self.whole[0]:
+            if not 0.0 < self.state[0] < INFINITY:
+                raise ValueError(f"cannot restore the engine: a mid before of {self.state[0]}")
+            for i in range(self.depth):
+                for at, n in ((0, bids), (2 * self.depth, asks)):
+                    if i < n and not (
+                        0.0 < self.book[at + i] < INFINITY and 0.0 < self.book[at + self.depth + i] < INFINITY
+                    ):
+                        raise ValueError(f"cannot restore the engine: no level {i} in the book before")

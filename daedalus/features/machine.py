@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import cython
 
 from daedalus.features.bars import Bars
-from daedalus.features.checkpoint import block
+from daedalus.features.checkpoint import block, part
 from daedalus.features.depthbook import DepthBook
 from daedalus.features.flow import Flow
 from daedalus.features.grid import Grid
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from daedalus.features.layout import Layout
     from daedalus.features.params import Params
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "refuse"]
 
 _AFTER_GAP = cython.declare(cython.longlong, 2)
 _COMPLETE = cython.declare(cython.longlong, 256)
@@ -60,6 +60,13 @@ _LAST_TRADE = cython.declare(cython.Py_ssize_t, 5)  # time of the last trade, us
 _MINUTE = cython.declare(cython.Py_ssize_t, 6)  # of the last rebase
 _OWED = cython.declare(cython.Py_ssize_t, 7)  # a delta after a gap gave no book: the next book is after a gap
 _WHOLE = cython.declare(cython.Py_ssize_t, 8)
+
+
+def refuse(ts: Any, flags: Any) -> None:
+    """Raise ValueError: an event has a time or flags that none can have."""
+    if not 0 <= ts <= _LATEST_US:
+        raise ValueError(f"cannot update with an event captured at {ts} us: allowed are 0 to 2^53 us")
+    raise ValueError(f"cannot update with an event of flags {flags}: allowed are 0 to 2^31 - 1")
 
 
 @cython.final
@@ -115,10 +122,8 @@ class Machine:
     @cython.cfunc
     def order(self, ts: cython.longlong, flags: cython.longlong, session: object) -> cython.int:
         """Hold the order of capture. Time runs backwards only into another session: then all starts anew."""
-        if ts < 0 or ts > _LATEST_US:
-            raise ValueError(f"cannot update with an event captured at {ts} us: allowed are 0 to 2^53 us")
-        if flags < 0 or flags >= _FLAGS_END:
-            raise ValueError(f"cannot update with an event of flags {flags}: allowed are 0 to 2^31 - 1")
+        if ts < 0 or ts > _LATEST_US or flags < 0 or flags >= _FLAGS_END:
+            refuse(ts, flags)
         if ts < self.whole[_LAST]:
             if session == self.session:
                 last = self.whole[_LAST]
@@ -309,22 +314,38 @@ class Machine:
             self.depth.dump(),
         ]
 
-    def load(self, state: list[Any]) -> None:
+    def load(self, state: object) -> None:
         """Take over what `dump` returned.
 
         Raises:
             ValueError: it is not that. The machine is of no use then: load into a new one.
         """
-        head = state[0]
-        self.whole = block(head[0], "q", _WHOLE)
-        self.session = head[1]
-        self.book_session = head[2]
-        self.trade_session = head[3]
-        self.flow.load(state[1])
-        self.rolling.load(state[2])
-        self.grid.load(state[3])
-        self.windows.load(state[4])
-        self.impact.load(state[5])
-        self.vpin.load(state[6])
-        self.bars.load(state[7])
-        self.depth.load(state[8])
+        parts = part(state, 9)
+        head = part(parts[0], 4)
+        whole: cython.longlong[::1] = block(head[0], "q", _WHOLE)
+        latest: cython.longlong = whole[_LAST]
+        i: cython.Py_ssize_t
+        if not 0 <= latest <= _LATEST_US:
+            raise ValueError(f"cannot restore the engine: its last event was captured at {latest} us")
+        for i in (_LAST_BOOK, _LAST_TRADE, _BOUNDARY, _MINUTE):
+            if not (-1 if i == _BOUNDARY else 0) <= whole[i] <= latest:
+                raise ValueError(f"cannot restore the engine: value {i} is {whole[i]}, beyond {latest} us")
+        for i in (_STARTED, _TRADES, _OWED):
+            if not 0 <= whole[i] <= 1:
+                raise ValueError(f"cannot restore the engine: value {i} is {whole[i]}, allowed are 0 and 1")
+        for session in head[1:]:
+            if session is not None and not isinstance(session, str):
+                raise ValueError(f"cannot restore the engine: a session is {type(session).__name__}, no text")
+        self.whole = whole
+        self.session, self.book_session, self.trade_session = head[1:]
+        self.flow.load(parts[1], latest)
+        self.rolling.load(parts[2], latest)
+        for blocks in parts[3:]:
+            if not isinstance(blocks, list) or not all(isinstance(b, bytes) for b in blocks):
+                raise ValueError("cannot restore the engine: the state of a part is no list of blocks")
+        self.grid.load(parts[3])
+        self.windows.load(parts[4])
+        self.impact.load(parts[5])
+        self.vpin.load(parts[6])
+        self.bars.load(parts[7])
+        self.depth.load(parts[8])

@@ -19,5 +19,6 @@ cdef class Rolling:
     cdef int trade(self, long long ts, double amount, int side)
     cdef int step(self, long long ts, bint valid, double mid, Flow flow)
     cdef int rebase(self)
+    cpdef long long newest(self)
     cdef double covered(self, Py_ssize_t window, long long ts) noexcept
     cdef int write(self, long long ts, bint valid, double mid, bint with_trades)

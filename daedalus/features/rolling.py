@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING
 import cython
 from cython.cimports.libc.math import sqrt
 
-from daedalus.features.checkpoint import block
+from daedalus.features.checkpoint import block, part
 from daedalus.features.elementary import ln
 from daedalus.features.levels import floats, integers
-from daedalus.features.window import Ring, Windows
+from daedalus.features.window import BOOKS, TAPE, Ring, Windows
 
 if TYPE_CHECKING:
     from daedalus.features.flow import Flow
 
 __all__ = ["Rolling"]
 
-_NAN = cython.declare(cython.double, float("nan"))
 _COLUMNS = cython.declare(cython.Py_ssize_t, 10)  # per horizon
 # What rounding leaves of a variance that is 0, relative to the sum of squares.
 _NOTHING = cython.declare(cython.double, 1e-14)
-# Summed columns of the book ring (its column 0, the mid, is not summed) and of the tape.
+# Summed columns of the books and of the tape.
 _R = cython.declare(cython.Py_ssize_t, 0)
 _RR = cython.declare(cython.Py_ssize_t, 1)
 _OFI = cython.declare(cython.Py_ssize_t, 2)
@@ -47,8 +46,8 @@ class Rolling:
         self.row = row
         self.at = at
         self.count = len(spans_us)
-        self.books = Windows(spans_us, 5, 1)
-        self.tape = Windows(spans_us, 3, 0)
+        self.books = Windows(spans_us, BOOKS)
+        self.tape = Windows(spans_us, TAPE)
         self.holes = Ring(1)  # time = its end, value = its start
         self.span = integers(self.count)
         for i, span in enumerate(spans_us):
@@ -75,10 +74,8 @@ class Rolling:
         """Count a trade: side 1 buy, -1 sell, 0 unknown."""
         slot: cython.Py_ssize_t
         self.tape.evict(ts)
-        slot = self.tape.ring.push(ts)
-        self.tape.ring.value[3 * slot] = amount if side > 0 else _NAN
-        self.tape.ring.value[3 * slot + 1] = amount if side < 0 else _NAN
-        self.tape.ring.value[3 * slot + 2] = amount
+        slot = self.tape.ring.push((ts << 2) + side + 1)
+        self.tape.ring.value[slot] = amount
         self.tape.enter(slot)
         return 0
 
@@ -106,9 +103,8 @@ class Rolling:
             at = slot * ring.width
             ring.value[at] = mid
             ring.value[at + 1] = flow.log_return
-            ring.value[at + 2] = flow.log_return * flow.log_return
-            ring.value[at + 3] = flow.ofi
-            ring.value[at + 4] = flow.decayed
+            ring.value[at + 2] = flow.ofi
+            ring.value[at + 3] = flow.decayed
             self.books.enter(slot)
         return 0
 
@@ -192,11 +188,64 @@ class Rolling:
         whole = [bytes(ends), bytes(self.hidden), bytes(self.first_hole)]
         return [whole, self.books.dump(), self.tape.dump(), self.holes.dump()]
 
-    def load(self, parts: list[list[bytes]]) -> None:
-        """Take over what `dump` returned."""
-        self.last_hole = block(parts[0][0], "q", 1)[0]
-        self.hidden = block(parts[0][1], "q", self.count)
-        self.first_hole = block(parts[0][2], "q", self.count)
-        self.books.load(parts[1])
-        self.tape.load(parts[2])
-        self.holes.load(parts[3])
+    def load(self, parts: object, latest: cython.longlong) -> None:
+        """Take over what `dump` returned; nothing in it may be later than `latest`.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        state = part(parts, 4)
+        head = part(state[0], 3)
+        self.last_hole = block(head[0], "q", 1)[0]
+        self.hidden = block(head[1], "q", self.count)
+        self.first_hole = block(head[2], "q", self.count)
+        self.books.load(state[1])
+        self.tape.load(state[2])
+        self.holes.load(state[3])
+        if not 0 <= self.last_hole <= latest or self.newest() > latest:
+            raise ValueError("cannot restore the engine: its windows are of a time that has not come")
+        self.prove()
+
+    @cython.ccall
+    def newest(self) -> cython.longlong:
+        """Return the time of the newest entry of any ring."""
+        latest: cython.longlong = 0
+        ring: Ring = self.books.ring
+        if ring.head > ring.tail:
+            latest = ring.ts[(ring.head - 1) & (ring.capacity - 1)]
+        ring = self.tape.ring
+        if ring.head > ring.tail:
+            latest = max(latest, ring.ts[(ring.head - 1) & (ring.capacity - 1)] >> 2)
+        ring = self.holes
+        if ring.head > ring.tail:
+            latest = max(latest, ring.ts[(ring.head - 1) & (ring.capacity - 1)])
+        return latest
+
+    def prove(self) -> None:
+        """Raise ValueError if the holes are none, or are not what is hidden in each window."""
+        w: cython.Py_ssize_t
+        slot: cython.Py_ssize_t
+        position: cython.longlong
+        hidden: cython.longlong
+        start: cython.double
+        before: cython.longlong = 0
+        for position in range(self.holes.tail, self.holes.head):
+            slot = position & (self.holes.capacity - 1)
+            start = self.holes.value[slot]
+            # A cast of what is no whole number in bounds is undefined in C. NaN fails the comparison.
+            if not before <= start <= self.holes.ts[slot] or start != start // 1.0:
+                raise ValueError(
+                    f"cannot restore the engine: a hole from {start} to {self.holes.ts[slot]} us"
+                )
+            before = self.holes.ts[slot]
+        for w in range(self.count):
+            if not self.holes.tail <= self.first_hole[w] <= self.holes.head:
+                raise ValueError(f"cannot restore the engine: holes from position {self.first_hole[w]}")
+            hidden = 0
+            for position in range(self.first_hole[w], self.holes.head):
+                slot = position & (self.holes.capacity - 1)
+                hidden += self.holes.ts[slot] - cython.cast(cython.longlong, self.holes.value[slot])
+            if hidden != self.hidden[w]:
+                raise ValueError(
+                    f"cannot restore the engine: {self.hidden[w]} us are told hidden, {hidden} are"
+                )

@@ -94,7 +94,7 @@ class Run:
                 self.session_code = -2
             if self.trade_ts[self.trade] > ts:
                 return 0
-            if not self.trade_flags[self.trade] & _BACKFILLED:
+            if not self.trade_flags[self.trade] & _BACKFILLED or self.trade_flags[self.trade] < 0:
                 if self.trade_session[self.trade] != self.session_code:
                     self.session_code = self.trade_session[self.trade]
                     self.session = self.session_names[self.session_code]
@@ -130,7 +130,7 @@ class Run:
         bids: cython.Py_ssize_t
         asks: cython.Py_ssize_t
         for i in range(ts.shape[0]):
-            if not flags[i] & _BACKFILLED:
+            if not flags[i] & _BACKFILLED or flags[i] < 0:
                 self.trades_until(ts[i])
                 if sessions[i] != code:
                     code = sessions[i]

@@ -41,6 +41,8 @@ from daedalus.exchanges.coinbase_messages import (
     TradesMessage,
     decode_known,
     decode_other,
+    history_words,
+    message_words,
     ns_of,
     oldest_first,
 )
@@ -53,6 +55,7 @@ from daedalus.records import Flag
 
 if TYPE_CHECKING:
     from daedalus.exchanges.credentials import Credentials
+    from daedalus.exchanges.words import Words
 
 __all__ = ["DEFAULT_WS_URL", "CoinbaseAdapter", "product_id"]
 
@@ -110,6 +113,7 @@ class CoinbaseAdapter:
         }
         self._meaning: Semantics = semantics("coinbase", side)
         self._raw_info = raw_info
+        self._words: Words = {}  # of the message in hand
         self._sign: Callable[[], str] | None = None
         if credentials is not None:
             from daedalus.exchanges.jwt import Signer
@@ -236,6 +240,8 @@ class CoinbaseAdapter:
         if hole is not None:
             return [hole]
         try:
+            if self._raw_info:
+                self._words = message_words(message, raw)
             return self._handlers[type(message)](message)
         except ValueError as error:
             return [self._fault("error", f"unusable message: {error}")]
@@ -355,7 +361,10 @@ class CoinbaseAdapter:
         return [Ask(key, trades_path(product_id(symbol), end_s), (Stream(symbol, "trades"),))]
 
     def _history(self, request: Request, body: bytes) -> list[Item]:
-        trades = oldest_first(trades_of(body))
+        told = trades_of(body)
+        if self._raw_info:
+            self._words = history_words(told, body)
+        trades = oldest_first(told)
         found = [trade for trade in trades if self._holes.wanted(request, trade.trade_id)]
         items: list[Item] = [self._trade(request.symbol, t, None, int(Flag.BACKFILLED)) for t in found]
         oldest = trades[0] if trades else None
@@ -369,12 +378,12 @@ class CoinbaseAdapter:
         )
 
     def _trade(self, symbol: str, trade: TradeRow, number: int | None, flags: int) -> TradeFact:
-        return trade_fact(symbol, trade, self._meaning, number, flags, raw=self._raw_info)
+        return trade_fact(symbol, trade, self._meaning, number, flags, self._words.get(id(trade)))
 
     def _on_ticker(self, message: TickerMessage) -> list[Item]:
         ts_event = ns_of(message.timestamp)
         return [
-            ticker_fact(symbol, ticker, ts_event, message.sequence_num, raw=self._raw_info)
+            ticker_fact(symbol, ticker, ts_event, message.sequence_num, self._words.get(id(ticker)))
             for event in message.events
             for ticker in event.tickers
             for symbol in self._routes.symbols(ticker.product_id, "ticker")

@@ -2,8 +2,6 @@
 
 from math import isfinite
 
-import msgspec
-
 from daedalus.exchanges.adapter import TickerFact, TradeFact
 from daedalus.exchanges.coinbase_messages import TickerRow, TradeRow, ns_of
 from daedalus.exchanges.sides import Semantics, taker
@@ -12,9 +10,9 @@ __all__ = ["ticker_fact", "trade_fact"]
 
 
 def trade_fact(
-    symbol: str, trade: TradeRow, meaning: Semantics, number: int | None, flags: int, *, raw: bool
+    symbol: str, trade: TradeRow, meaning: Semantics, number: int | None, flags: int, info: str | None
 ) -> TradeFact:
-    """Return the fact of a trade; `raw`: with its object."""
+    """Return the fact of a trade; `info`: its object, as JSON."""
     return TradeFact(
         symbol=symbol,
         trade_id=trade.trade_id,
@@ -26,14 +24,14 @@ def trade_fact(
         cost=trade.price * trade.size,
         exch_seq=number,
         flags=flags,
-        info_json=msgspec.json.encode(trade).decode() if raw else None,
+        info_json=info,
     )
 
 
 def ticker_fact(
-    symbol: str, ticker: TickerRow, ts_event: int | None, number: int, *, raw: bool
+    symbol: str, ticker: TickerRow, ts_event: int | None, number: int, info: str | None
 ) -> TickerFact:
-    """Return the fact of a ticker; `raw`: with its object. Its window is 24 h.
+    """Return the fact of a ticker; `info`: its object, as JSON. Its window is 24 h.
 
     Raises:
         ValueError: a value is not a finite number.
@@ -53,7 +51,7 @@ def ticker_fact(
         base_volume=_number(ticker.volume_24_h),
         percentage=_number(ticker.price_percent_chg_24_h),
         exch_seq=number,
-        info_json=msgspec.json.encode(ticker).decode() if raw else None,
+        info_json=info,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from daedalus.exchanges.words import Words, words_of
+
 __all__ = [
     "BookMessage",
     "Heartbeat",
@@ -31,6 +33,8 @@ __all__ = [
     "decode_other",
     "decode_product",
     "decode_products",
+    "history_words",
+    "message_words",
     "ns_of",
     "oldest_first",
 ]
@@ -153,6 +157,19 @@ class History(msgspec.Struct):
     trades: list[TradeRow]
 
 
+class _EventTexts(msgspec.Struct):
+    """The objects of an event, word for word."""
+
+    trades: list[msgspec.Raw] = []
+    tickers: list[msgspec.Raw] = []
+
+
+class _MessageTexts(msgspec.Struct):
+    """The events of a message."""
+
+    events: list[_EventTexts] = []
+
+
 class Products(msgspec.Struct):
     """Answer of the public products request; each is decoded for itself."""
 
@@ -191,11 +208,30 @@ _history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History, strict=F
 _products: msgspec.json.Decoder[Products] = msgspec.json.Decoder(Products)
 _product: msgspec.json.Decoder[Product] = msgspec.json.Decoder(Product)
 
+_message_texts: msgspec.json.Decoder[_MessageTexts] = msgspec.json.Decoder(_MessageTexts)
+_history_texts: msgspec.json.Decoder[_EventTexts] = msgspec.json.Decoder(_EventTexts)
+
 decode_known = _known.decode
 decode_other = _other.decode
 decode_history = _history.decode
 decode_products = _products.decode
 decode_product = _product.decode
+
+
+def message_words(message: Known, raw: bytes | memoryview) -> Words:
+    """Return the text of each trade and ticker of a message. Raises ValueError: one is not UTF-8."""
+    if isinstance(message, TradesMessage):
+        texts = [text for event in _message_texts.decode(raw).events for text in event.trades]
+        return words_of([row for event in message.events for row in event.trades], texts)
+    if isinstance(message, TickerMessage):
+        texts = [text for event in _message_texts.decode(raw).events for text in event.tickers]
+        return words_of([row for event in message.events for row in event.tickers], texts)
+    return {}
+
+
+def history_words(trades: list[TradeRow], body: bytes) -> Words:
+    """Return the text of each trade of an answer. Raises ValueError: one is not UTF-8."""
+    return words_of(trades, _history_texts.decode(body).trades)
 
 
 def ns_of(moment: datetime) -> int | None:

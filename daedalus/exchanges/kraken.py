@@ -39,6 +39,7 @@ from daedalus.exchanges.kraken_messages import (
     TradeMessage,
     decode_known,
     decode_method,
+    message_words,
     ns_of,
 )
 from daedalus.exchanges.kraken_past import KrakenPast
@@ -50,6 +51,7 @@ from daedalus.records import Flag
 
 if TYPE_CHECKING:
     from daedalus.exchanges.credentials import Credentials
+    from daedalus.exchanges.words import Words
 
 __all__ = ["DEFAULT_REST_URL", "DEFAULT_WS_URL", "KrakenAdapter", "pair_name"]
 
@@ -136,6 +138,7 @@ class KrakenAdapter:
             self._texts[pair] = Texts()
         self._meaning: Semantics = semantics("kraken", side)
         self._raw_info = raw_info
+        self._words: Words = {}  # of the message in hand
         self._past = KrakenPast(lambda symbol, past: past_fact(symbol, past, self._meaning, raw=raw_info))
         self._subscriptions = Symbolwise(self._streams)
         self._requests: dict[int, tuple[str, list[str]]] = {}  # req_id -> channel, pairs
@@ -237,6 +240,7 @@ class KrakenAdapter:
             return []
         try:
             message = decode_known(raw)
+            self._words = message_words(message, raw) if self._raw_info else {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._on_method(raw, error)
         return self._handlers[type(message)](message)
@@ -331,12 +335,14 @@ class KrakenAdapter:
             ts_event = ns_of(trade.timestamp)
             items += self._past.seen(symbol, trade.symbol, trade.trade_id, ts_event, live=not recent)
             flags = int(Flag.BACKFILLED) if recent else 0
-            items.append(trade_fact(symbol, trade, ts_event, self._meaning, flags, raw=self._raw_info))
+            items.append(
+                trade_fact(symbol, trade, ts_event, self._meaning, flags, self._words.get(id(trade)))
+            )
         return items
 
     def _on_ticker(self, message: TickerMessage) -> list[Item]:
         return [
-            ticker_fact(symbol, row, raw=self._raw_info)
+            ticker_fact(symbol, row, self._words.get(id(row)))
             for row in message.data
             if (symbol := self._symbols.get(row.symbol)) is not None
             and row.symbol in self._wanted.get("ticker", ())

@@ -12,9 +12,9 @@ __all__ = ["past_fact", "ticker_fact", "trade_fact"]
 
 
 def trade_fact(
-    symbol: str, trade: TradeRow, ts_event: int | None, meaning: Semantics, flags: int, *, raw: bool
+    symbol: str, trade: TradeRow, ts_event: int | None, meaning: Semantics, flags: int, info: str | None
 ) -> TradeFact:
-    """Return the fact of a trade that was streamed; `raw`: with its object."""
+    """Return the fact of a trade that was streamed; `info`: its object, as JSON."""
     return TradeFact(
         symbol=symbol,
         trade_id=str(trade.trade_id),
@@ -25,7 +25,7 @@ def trade_fact(
         amount=trade.qty,
         cost=trade.price * trade.qty,
         flags=flags,
-        info_json=msgspec.json.encode(trade).decode() if raw else None,
+        info_json=info,
     )
 
 
@@ -45,8 +45,8 @@ def past_fact(symbol: str, past: Past, meaning: Semantics, *, raw: bool) -> Trad
     )
 
 
-def ticker_fact(symbol: str, row: TickerRow, *, raw: bool) -> TickerFact:
-    """Return the fact of a ticker; `raw`: with its object. Its window is 24 h."""
+def ticker_fact(symbol: str, row: TickerRow, info: str | None) -> TickerFact:
+    """Return the fact of a ticker; `info`: its object, as JSON. Its window is 24 h."""
     return TickerFact(
         symbol=symbol,
         ts_event=ns_of(row.timestamp),
@@ -62,5 +62,5 @@ def ticker_fact(symbol: str, row: TickerRow, *, raw: bool) -> TickerFact:
         base_volume=row.volume,
         change=row.change,
         percentage=row.change_pct,
-        info_json=msgspec.json.encode(row).decode() if raw else None,
+        info_json=info,
     )

@@ -14,6 +14,7 @@ from zlib import crc32
 
 import msgspec
 
+from daedalus.exchanges.words import Words, words_of
 from daedalus.features.book import ASK, BID, Book
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "TradeRow",
     "decode_known",
     "decode_method",
+    "message_words",
     "ns_of",
 ]
 
@@ -140,11 +142,25 @@ class Method(msgspec.Struct):
     result: Result | None = None
 
 
+class _Texts(msgspec.Struct):
+    """The objects of a message, word for word."""
+
+    data: list[msgspec.Raw] = []
+
+
 Known = BookMessage | TradeMessage | TickerMessage | Heartbeat | Status
 _known: msgspec.json.Decoder[Known] = msgspec.json.Decoder(Known)
 _method: msgspec.json.Decoder[Method] = msgspec.json.Decoder(Method)
+_texts: msgspec.json.Decoder[_Texts] = msgspec.json.Decoder(_Texts)
 decode_known = _known.decode
 decode_method = _method.decode
+
+
+def message_words(message: Known, raw: bytes | memoryview) -> Words:
+    """Return the text of each trade and ticker of a message. Raises ValueError: one is not UTF-8."""
+    if isinstance(message, TradeMessage | TickerMessage):
+        return words_of(message.data, _texts.decode(raw).data)
+    return {}
 
 
 def ns_of(moment: datetime | None) -> int | None:

@@ -48,6 +48,7 @@ from daedalus.exchanges.okx_rest import (
 from daedalus.exchanges.sides import Semantics, semantics
 from daedalus.exchanges.symbolwise import Reason, Symbolwise
 from daedalus.exchanges.tradeholes import Request, TradeHoles
+from daedalus.exchanges.words import texts_of, words_of
 from daedalus.records import Flag
 
 if TYPE_CHECKING:
@@ -325,13 +326,15 @@ class OkxAdapter:
     def _on_trades(self, symbol: str, name: str, frame: Frame) -> list[Item]:
         items: list[Item] = []
         contract = self._contracts.get(name)
-        for row in oldest_first(decode_trades(frame.data)):
+        rows = decode_trades(frame.data)
+        words = words_of(rows, texts_of(frame.data)) if self._keeps_words(contract) else {}
+        for row in oldest_first(rows):
             hole = self._holes.seen(symbol, row.tradeId, row.trades)
             if hole is not None:
                 detail = f"trade {hole.before} follows {hole.after}: {hole.missing} missing"
                 items.append(Fault((Stream(symbol, "trades"),), "sequence", detail, local=True))
                 items += self._ask(symbol, hole.after, hole.before)
-            items.append(trade_fact(symbol, row, contract, self._meaning, 0, raw=self._raw_info))
+            items.append(trade_fact(symbol, row, contract, self._meaning, 0, words.get(id(row))))
         return items
 
     def _ask(
@@ -350,11 +353,13 @@ class OkxAdapter:
         if self._kinds[name] != "SPOT" and contract is None:  # it cannot be said yet how much a trade was
             again = self._ask(symbol, after, request.before, page=request.page + 1, delay_s=_LATER_S)
             return list(again)
-        rows = oldest_first(trades_of(body))
+        told, texts = trades_of(body)
+        words = words_of(told, texts) if self._keeps_words(contract) else {}
+        rows = oldest_first(told)
         found = [row for row in rows if self._holes.wanted(request, row.tradeId)]
         flags = int(Flag.BACKFILLED)
         items: list[Item] = [
-            trade_fact(symbol, row, contract, self._meaning, flags, raw=self._raw_info) for row in found
+            trade_fact(symbol, row, contract, self._meaning, flags, words.get(id(row))) for row in found
         ]
         oldest = rows[0].tradeId if rows else None
         self._holes.judged(request, oldest, len(found))
@@ -366,4 +371,9 @@ class OkxAdapter:
     def _on_tickers(self, symbol: str, name: str, frame: Frame) -> list[Item]:
         contract = self._contracts.get(name)
         rows = decode_tickers(frame.data)
-        return [ticker_fact(symbol, row, contract, raw=self._raw_info) for row in rows]
+        words = words_of(rows, texts_of(frame.data)) if self._keeps_words(contract) else {}
+        return [ticker_fact(symbol, row, contract, words.get(id(row))) for row in rows]
+
+    def _keeps_words(self, contract: Contract | None) -> bool:
+        """Return whether objects are stored: those of contracts always, as their amounts are converted."""
+        return self._raw_info or contract is not None

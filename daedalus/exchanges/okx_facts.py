@@ -1,7 +1,5 @@
 """Facts from OKX's trades and tickers: contracts become base currency, and the raw object stays beside."""
 
-import msgspec
-
 from daedalus.exchanges.adapter import TickerFact, TradeFact
 from daedalus.exchanges.okx_messages import TickerRow, TradeRow, ns_of, number
 from daedalus.exchanges.okx_rest import Contract
@@ -12,9 +10,9 @@ __all__ = ["ticker_fact", "trade_fact"]
 
 
 def trade_fact(
-    symbol: str, row: TradeRow, contract: Contract | None, meaning: Semantics, flags: int, *, raw: bool
+    symbol: str, row: TradeRow, contract: Contract | None, meaning: Semantics, flags: int, info: str | None
 ) -> TradeFact:
-    """Return the fact of a trade; of a contract always with its object, as its amount was converted.
+    """Return the fact of a trade; `info`: its object, as JSON.
 
     Raises:
         ValueError: an inverse contract at the price 0.
@@ -30,12 +28,12 @@ def trade_fact(
         amount=amount,
         cost=row.px * amount,
         flags=flags | (int(Flag.CONFLATED) if row.trades > 1 else 0),
-        info_json=msgspec.json.encode(row).decode() if raw or contract is not None else None,
+        info_json=info,
     )
 
 
-def ticker_fact(symbol: str, row: TickerRow, contract: Contract | None, *, raw: bool) -> TickerFact:
-    """Return the fact of a ticker. Its window is 24 h.
+def ticker_fact(symbol: str, row: TickerRow, contract: Contract | None, info: str | None) -> TickerFact:
+    """Return the fact of a ticker; `info`: its object, as JSON. Its window is 24 h.
 
     Raises:
         ValueError: a value is not a number.
@@ -57,7 +55,7 @@ def ticker_fact(symbol: str, row: TickerRow, contract: Contract | None, *, raw: 
         # of spot vol24h is base and volCcy24h quote currency; of contracts they are contracts and base
         base_volume=volume if contract is None else in_currency,
         quote_volume=in_currency if contract is None else None,
-        info_json=msgspec.json.encode(row).decode() if raw or contract is not None else None,
+        info_json=info,
     )
 
 

@@ -122,9 +122,14 @@ def trades_path(instrument: str, before: int | None) -> str:
     return f"/api/v5/market/history-trades?{urlencode(query)}"
 
 
-def trades_of(body: bytes) -> list[TradeRow]:
-    """Return the trades of an answer, newest first. Raises ValueError: a refusal, or no such answer."""
-    return [_trade.decode(raw) for raw in _data(body)]
+def trades_of(body: bytes) -> tuple[list[TradeRow], list[msgspec.Raw]]:
+    """Return the trades of an answer, newest first, and their texts.
+
+    Raises:
+        ValueError: a refusal, or no such answer.
+    """
+    texts = _data(body)
+    return [_trade.decode(text) for text in texts], texts
 
 
 def instruments_of(

@@ -45,7 +45,7 @@ def test_d17_amounts_of_contracts_are_base_currency_and_wait_for_the_instruments
     (one,) = adapter.feed(trades(trade(5, name="BTC-USDT-SWAP")))
     assert isinstance(one, TradeFact)
     assert (one.amount, one.cost) == (0.02, 100.5 * 0.02)
-    assert json.loads(one.info_json or "")["sz"] == 2.0  # contracts: the raw stays
+    assert json.loads(one.info_json or "")["sz"] == "2"  # contracts: the raw stays
     (spot,) = adapter.feed(trades(trade(5)))
     assert isinstance(spot, TradeFact)
     assert (spot.amount, spot.info_json) == (2.0, None)

@@ -34,6 +34,7 @@ __all__ = ["Gateway", "Settings", "public_addresses"]
 
 DRAIN_IDLE_S = 0.05  # feature actors have stopped before us: silence this long is the end
 WIDE_PER_S = 2000  # last values sent at a door for subscriptions that match more than one topic
+GUARDED_SUBSCRIPTIONS_MAX = 4000  # of all keys together
 DURATIONS_MAX = 64  # of bars, in one schema
 
 
@@ -136,11 +137,12 @@ class Gateway(Actor):
     def _open(self, address: str, beside: str, guard: Guard | None) -> None:
         door = _Door(self._clock)
         self._doors.append(door)
+        most = self.settings.subscriptions_max
         door.broadcast = Broadcast(
             [address],
             on_subscribe=lambda prefix: self._subscribed(door, prefix),
             send_hwm=self.settings.send_hwm,
-            subscriptions_max=self.settings.subscriptions_max,
+            subscriptions_max=most if guard is None else min(most, GUARDED_SUBSCRIPTIONS_MAX),
             guard=guard,
         )
         door.answers = Answers([beside], self.answer, guard=guard)

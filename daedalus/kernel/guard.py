@@ -6,7 +6,7 @@ descriptor and peer, and hanging up is `shutdown` on it: of a duplicate, once it
 very peer still. The others notice nothing.
 
 Per key: connections are held to a number of subscriptions in all, and to a rate of subscriptions and
-requests. Whoever goes on after he was refused a thousand times over one connection is hung up on, and his key
+requests. Whoever goes on after he was refused a hundred times over one connection is hung up on, and his key
 not let in for ten seconds: a flood has to be stopped where it enters, because libzmq keeps what it reads.
 """
 
@@ -38,20 +38,22 @@ Peer = Any  # what getpeername gives
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What strangers may use up."""
 
-    subscriptions: int = 1000  # of one key, over all its connections
+    subscriptions: int = 500  # of one key, over all its connections
+    prefix_bytes: int = 128  # of one subscription; libzmq keeps some hundred bytes for each of them
     connections: int = 256  # of all together, on one socket, with or without a key
-    flood: int = 1000  # subscriptions and requests refused on one connection; then it is hung up on
+    flood: int = 100  # subscriptions and requests refused on one connection; then it is hung up on
     penalty_s: float = 10.0  # for how long the key of such a one is not let in
     burst: int = 2000  # subscriptions and requests of one key at once, and then
     per_s: float = 500.0  # so many a second
 
 
 class _Connection:
-    __slots__ = ("key", "peer", "refused", "subscriptions")
+    __slots__ = ("cut", "key", "peer", "refused", "subscriptions")
 
     def __init__(self, key: bytes, peer: Peer) -> None:
         self.key, self.peer = key, peer
         self.subscriptions = self.refused = 0
+        self.cut = False  # hung up on: what it sent before may still be read
 
 
 class Guard:
@@ -127,8 +129,8 @@ class Guard:
         return sum(self._cut(fd, found) for fd, found in theirs)
 
     def _cut(self, descriptor: int, connection: _Connection) -> bool:
-        self._connections.pop(descriptor, None)
-        done = _hang_up(descriptor, connection.peer)
+        done = not connection.cut and _hang_up(descriptor, connection.peer)
+        connection.cut, connection.subscriptions = True, 0
         self.cut_off += done
         return done
 
@@ -144,6 +146,8 @@ class Guard:
             return None
         if connection is None or connection.peer != peer or connection.key != key:
             connection = self._connections[descriptor] = _Connection(key, peer)
+        if connection.cut:
+            return None
         if not self._knows(key):
             self._cut(descriptor, connection)
             return None
@@ -158,7 +162,9 @@ class Guard:
             self.refused += 1
             return False
         descriptor, connection = found
-        if self._spend(connection.key) and self._held(connection.key) < self._limits.subscriptions:
+        if len(frame.bytes) - 1 > self._limits.prefix_bytes:
+            connection.refused = self._limits.flood  # no topic is that long
+        elif self._spend(connection.key) and self._held(connection.key) < self._limits.subscriptions:
             connection.subscriptions += 1
             return True
         self.refused += 1

@@ -29,8 +29,10 @@ LINGER_MS = 200  # what was sent just before the end still goes out
 SUBSCRIPTION_BYTES_MAX = 512
 REQUEST_BYTES_MAX = 64 * 1024
 TOPICS_CACHED = 100_000
-# Of strangers little is taken at a time, here and from the wire: what they send must not hold up the others.
-GUARDED_HWM = 100
+# Of strangers little is taken at a time, from the wire and here: libzmq reads subscriptions for as long as
+# they come faster than it can note them down, and all that while the loop waits.
+GUARDED_HWM = 4  # not 1: then nothing comes at all
+GUARDED_RCVBUF = 16 * 1024
 GUARDED_SUBSCRIPTIONS, GUARDED_REQUESTS = 16, 4  # per turn of the loop
 _LOOPBACK = re.compile(r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):[^:]+")
 
@@ -68,6 +70,11 @@ def _socket(kind: int, *, hwm: int, linger_ms: int = 0) -> Socket:
     socket.setsockopt(zmq.RECONNECT_IVL, 20)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
     return socket
+
+
+def _take_little(socket: Socket) -> None:
+    socket.setsockopt(zmq.RCVHWM, GUARDED_HWM)
+    socket.setsockopt(zmq.RCVBUF, GUARDED_RCVBUF)
 
 
 class Publisher:
@@ -204,7 +211,7 @@ class Broadcast:
         self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
         self._guard = guard
         if guard is not None:
-            self._socket.setsockopt(zmq.RCVHWM, GUARDED_HWM)
+            _take_little(self._socket)
             guard.secure(self._socket)
         for address in addresses:
             bind(self._socket, address)
@@ -329,7 +336,7 @@ class Answers:
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
         self._guard = guard
         if guard is not None:
-            self._socket.setsockopt(zmq.RCVHWM, GUARDED_HWM)
+            _take_little(self._socket)
             guard.secure(self._socket)
         for address in addresses:
             bind(self._socket, address)

@@ -240,6 +240,7 @@ def test_a_flood_of_subscriptions_is_cut_off_and_its_key_let_in_again_after_the_
             await until(lambda: b"a/" in at.heard)
             await receives(at, alice, b"a/1")
             await until(lambda: at.stats["tcp_cut_off"] >= 1 and at.stats["tcp_denied_flood"])
+            assert at.stats["tcp_cut_off"] <= at.guard.accepted
             flood.close(0)
             await until(lambda: at.broadcast.subscriptions == 1)
             before = len(at.heard)
@@ -247,6 +248,20 @@ def test_a_flood_of_subscriptions_is_cut_off_and_its_key_let_in_again_after_the_
             bob = at.strangers.subscriber(BOB, b"c/")
             await until(lambda: at.heard[before:] == [b"c/"])
             await receives(at, bob, b"c/1")
+
+    drive(work)
+
+
+def test_a_subscription_longer_than_any_topic_ends_the_connection() -> None:
+    async def work() -> None:
+        with house() as at:
+            alice = at.strangers.subscriber(ALICE, b"a" * 128)
+            long = at.strangers.subscriber(BOB, b"b" * 129)
+            await until(lambda: at.stats["tcp_cut_off"] == 1 and at.stats["tcp_denied_flood"])
+            await until(lambda: at.broadcast.prefixes)
+            assert at.heard == [b"a" * 128]
+            long.close(0)
+            alice.close(0)
 
     drive(work)
 

@@ -21,6 +21,7 @@ from daedalus.actors.gateway import Settings as GatewaySettings
 from daedalus.kernel.actor import Context
 from tests.backstage import Backstage
 from tests.conftest import ROOT
+from tests.ports import free_pair
 from tests.test_vector import HEADER, vector
 
 FOLDER = ROOT / "docs/subscriber"
@@ -61,7 +62,7 @@ def test_node_reads_rows_as_the_client_does_over_either_road(runtime_dir: Path, 
         stage.stop("gateway")
         keys = runtime_dir / "keys"
         key = keyring.make(keys, "node")
-        port = _free_port()
+        port = free_pair()
         settings = {"tcp": f"tcp://127.0.0.1:{port}", "keys_dir": str(keys), "runtime": stage.runtime}
         stage.gateway = Gateway(
             GatewaySettings(exchanges=("binance",), **settings),
@@ -126,13 +127,6 @@ def test_node_reads_the_vector_of_the_page(short_tmp: Path, tmp_path: Path) -> N
         "ts_recv_ns": str(HEADER[5]),
         "values": {"a": 42000.5, "b": None, "c": -1.25},
     }
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1]) % 30_000 + 20_000
 
 
 def _until(condition: Any) -> None:

@@ -164,7 +164,7 @@ class Guard:
         descriptor, connection = found
         if len(frame.bytes) - 1 > self._limits.prefix_bytes:
             connection.refused = self._limits.flood  # no topic is that long
-        elif self._spend(connection.key) and self._held(connection.key) < self._limits.subscriptions:
+        elif self._spend(connection.key) and self._has_room(connection.key):
             connection.subscriptions += 1
             return True
         self.refused += 1
@@ -191,8 +191,15 @@ class Guard:
         self._refuse(*found)
         return False
 
-    def _held(self, key: bytes) -> int:
-        return sum(found.subscriptions for found in self._connections.values() if found.key == key)
+    def _has_room(self, key: bytes) -> bool:
+        theirs = [(fd, found) for fd, found in self._connections.items() if found.key == key]
+        held = sum(found.subscriptions for _, found in theirs)
+        if held >= self._limits.subscriptions:
+            # one that is gone may be told of later than its successor subscribes
+            for fd, found in theirs:
+                if _peer_of(fd) != found.peer:
+                    held -= self._connections.pop(fd).subscriptions
+        return held < self._limits.subscriptions
 
     def _refuse(self, descriptor: int, connection: _Connection) -> None:
         connection.refused += 1

@@ -27,6 +27,7 @@ from daedalus import wire
 from daedalus.actors import endpoints, keyring
 from daedalus.client import subscribe
 from tests.conftest import ROOT
+from tests.ports import free_pair
 
 pytestmark = pytest.mark.system
 BOUND_S = 40
@@ -51,8 +52,7 @@ class Gate:
 
     def __init__(self, runtime: Path) -> None:
         self.runtime, self.keys = str(runtime), runtime / "keys"
-        with sockets.create_server(("127.0.0.1", 0)) as one:
-            self.port = one.getsockname()[1] % 30_000 + 20_000  # below the ephemeral ones, with one above
+        self.port = free_pair()
         self.context = zmq.Context()
         self.key = keyring.make(self.keys, "desk")
         self.server_key = keyring.public_of(keyring.server_secret(self.keys))

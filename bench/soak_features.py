@@ -1,15 +1,14 @@
 """`./run soak features [--seed N] [--duration S]`: feature actors killed ten times, no row the worse.
 
-Twice: a recording at 10x through ccxt, every update a row, and the demo, four symbols of two exchanges at the
-shipped interval. In each run feature actors are killed at times of the seed, collectors now and then, and one
-checkpoint is damaged. Then the rows a subscriber received are compared with those that bronze of the same run
-gives, every value by its bits. A failed run leaves its directory behind.
+Twice: a recording at 10x through ccxt, every update a row, and the demo's market, four symbols of two
+exchanges at the shipped interval. In each run feature actors are killed at times of the seed, collectors now
+and then, and one checkpoint is damaged. Then the rows a subscriber received are compared with those that
+bronze of the same run gives, every value by its bits. A failed run leaves its directory behind.
 """
 
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,32 +17,15 @@ from typing import Any
 
 from tests.conftest import recordings_path
 from tests.system import configs
-from tests.system.resuming import batch, compare, damage, kill, received
+from tests.system.resuming import batch, caught_up, compare, damage, kill, received
 from tests.system.tap import Tap
-from tests.system.tree import BIN, Simulator, Tree, wait_for
+from tests.system.tree import Simulator, Tree, wait_for
 
 KILLS = 10
 _MORE = (
     "[groups.live]\nintensity = 1000\n[groups.ingest]\nintensity = 1000\n"
     "[defaults.feature]\nbackoff = {base_s = 0.2, cap_s = 1.0}\n"
 )
-
-
-class DemoTree(Tree):
-    """The demonstration, as `./run demo` starts it."""
-
-    def start(self) -> None:
-        with self.log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [
-                    *(str(BIN / "daedalus-supervisor"), "start", "--demo"),
-                    *("--data", str(self.data), "--runtime", str(self.runtime)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-
 
 Symbols = tuple[tuple[str, str], ...]
 
@@ -76,12 +58,21 @@ def _recording(choice: random.Random, recordings: Path, kills: int) -> bool:
 
 
 def _demo(choice: random.Random, kills: int) -> bool:
+    """The demo's market in a tree whose groups do not park what is killed so often."""
+
     def run(base: Path) -> None:
-        symbols = (
-            *(("binance", symbol) for symbol in ("BTC/USDT", "ETH/USDT")),
-            *(("coinbase", symbol) for symbol in ("BTC/USD", "ETH/USD")),
-        )
-        _rage(DemoTree(base, ""), symbols, {}, kills, choice)
+        binance, coinbase = ("BTC/USDT", "ETH/USDT"), ("BTC/USD", "ETH/USD")
+        symbols = (*(("binance", one) for one in binance), *(("coinbase", one) for one in coinbase))
+        names = ",".join(f"{exchange}:{symbol}" for exchange, symbol in symbols)
+        simulator = Simulator("--model", "--symbols", names, log=base / "simulator.log")
+        try:
+            parts = (
+                configs.binance(simulator.addresses, binance),
+                configs.coinbase(simulator.addresses, coinbase),
+            )
+            _rage(Tree(base, "".join(parts) + _MORE), symbols, {}, kills, choice)
+        finally:
+            simulator.close()
 
     return _tried("demo", run)
 
@@ -111,7 +102,7 @@ def _rage(tree: Tree, symbols: Symbols, params: dict[str, Any], kills: int, choi
             else:
                 kill(tree, name)
             print(f"{number + 1}: {name}", flush=True)
-        time.sleep(3)
+        caught_up(tap)
         code = tree.stop()
         assert code == 0, tree.tail()
         tap.close()

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -25,6 +24,7 @@ from daedalus import wire
 from daedalus.actors import endpoints
 from daedalus.actors.announcement import announcement
 from daedalus.actors.checkpoints import Checkpoint, Checkpoints
+from daedalus.actors.lags import Lags
 from daedalus.actors.saving import Saving
 from daedalus.actors.stream import Ask, Feed, State, Stream
 from daedalus.actors.stream import Fact as StreamFact
@@ -44,7 +44,6 @@ DRAIN_MARGIN_S = 0.4
 GATEWAY_WAIT_S = 2.0  # for the gateway to hear us, before rows of the downtime are published
 CATCH_UP_PER_S = 5000  # rows: more would fill the queues to a gateway that has others to serve
 WARM_NS = 1_000_000_000_000  # of bronze for a process whose forerunner saw nothing: the longest window
-LAGS = 4096
 _PUBLISH_ALLOWANCE_NS = 1_000_000_000
 
 
@@ -110,7 +109,7 @@ class Feature(Actor):
         self._question = 0  # the one that is open; an answer to another is too late
         self._deadline: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._lags_ns: deque[int] = deque(maxlen=LAGS)
+        self._lags = Lags()
         self._updates = self._warmed = self._bad = self._asked = self._announced = 0
 
     def _make_engine(self) -> Engine:
@@ -294,7 +293,7 @@ class Feature(Actor):
         if self._seq > self._published:
             self._publisher.publish(self._last)
         if not replayed:
-            self._lags_ns.append(now - record.ts_recv)
+            self._lags.note(now - record.ts_recv)
 
     def _send(self, ask: Ask) -> None:
         request = [self._question, self.settings.symbol, ask.ranges, ask.session_id]
@@ -361,7 +360,7 @@ class Feature(Actor):
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Return counters; lag is publication minus capture, over the last 4096 rows."""
-        lags, stream = sorted(self._lags_ns), self._stream
+        stream = self._stream
         return {
             "updates": self._updates,
             "emitted": self._seq,
@@ -378,8 +377,8 @@ class Feature(Actor):
             "questions": self._asked,
             "waiting": stream.waiting,
             "waiting_max": self.settings.buffer_records,
-            "lag_p50_ms": lags[len(lags) // 2] / 1e6 if lags else None,
-            "lag_p99_ms": lags[len(lags) * 99 // 100] / 1e6 if lags else None,
+            "lag_p50_ms": self._lags.ms(50),
+            "lag_p99_ms": self._lags.ms(99),
         }
 
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from struct import unpack
 from typing import Any
 
@@ -79,14 +78,15 @@ class Bronze:
 
     def _wanted(self, tail: Tail) -> str:
         data_id = identity(self._data)
-        rings = [
-            endpoints.spool(self._runtime, self._exchange, channel, data_id) for channel in self._channels
-        ]
+        rings = {
+            channel: endpoints.spool(self._runtime, self._exchange, channel, data_id)
+            for channel in self._channels
+        }
         told = {
             "exchange": self._exchange,
             "symbol": self._symbol,
             "channels": self._channels,
-            "rings": [ring for ring in rings if Path(ring).exists()],
+            "rings": rings,
             **tail._asdict(),
         }
         return msgspec.json.encode(told).decode()

@@ -10,7 +10,8 @@ ring before anybody hears of it: with a record to stop at, everything before tha
 one, rings are read twice, and of the session that is still running only what is not younger than the youngest
 row of the first pass is taken: all that came before that row was there when the second pass began.
 
-Open journals are read as far as their frames are whole; the rest is still in the ring.
+Open journals are read as far as their frames are whole; the rest is still in the ring. A ring that goes back
+beyond the point needs neither journals nor segments beside it, and that is the rule: minutes to hours.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -65,7 +66,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     after: int  # ns UTC: its capture time
     until_session: str = ""  # of the record to stop before; empty: none
     until: int = 0  # ns UTC: its capture time
-    rings: tuple[str, ...] = ()  # the collector's spools
+    rings: dict[str, str] = {}  # channel -> the collector's spool
 
     def holds(self, session_id: str, ts_recv: int) -> bool:
         """Return whether a record of that session and time is asked for."""
@@ -86,10 +87,12 @@ def tail(layout: Layout, wanted: Wanted) -> list[Any]:
         ValueError: a journal or a segment is of another version.
     """
     found: Found = {}
-    running, horizon = _from_rings(wanted, found)
-    for channel in wanted.channels:
+    rings = _from_rings(wanted, found)
+    running, horizon = rings.session_id, rings.until
+    left = [channel for channel in wanted.channels if channel not in rings.covered]
+    for channel in left:
         _from_journals(layout, channel, wanted, found)
-    for channel in wanted.channels:
+    for channel in left:
         _from_segments(layout, channel, wanted, found)
     if not wanted.until_session:
         found = {key: item for key, item in found.items() if key[1] != running or item[0] <= horizon}
@@ -119,21 +122,35 @@ def _take(wanted: Wanted, found: Found, records: Iterable[Any]) -> None:
 _KINDS = frozenset(_TYPES.values())
 
 
-def _from_rings(wanted: Wanted, found: Found) -> tuple[str, int]:
-    """Take what the rings hold; return the session that may still run, and how far it is complete (ns)."""
+class _Rings(NamedTuple):
+    """What is known of the rings when they have been read."""
+
+    session_id: str  # the one that may still run
+    until: int  # ns UTC: how far it was read for certain
+    covered: set[str]  # channels whose ring goes back beyond what is asked for: nothing else is needed
+
+
+def _from_rings(wanted: Wanted, found: Found) -> _Rings:
     needle = wanted.symbol.encode()
-    views = [RingView(path) for path in wanted.rings]
+    views = {channel: RingView(path) for channel, path in wanted.rings.items()}
     youngest = (0, "")
     for number in range(2):
-        for view in views:
-            records = [decode(blob) for blob in view.more(lambda blob: needle in blob)]
+        for view in views.values():
+            blobs = view.more(lambda blob: needle in blob)
+            records = [decode(blob) for blob in blobs]
             _take(wanted, found, records)
             if number == 0:
                 ours = (one for one in records if type(one) in _KINDS and one.symbol == wanted.symbol)
                 youngest = max([youngest, *((one.ts_recv, one.session_id) for one in ours)])
-    for view in views:
+    covered = {channel for channel, view in views.items() if _goes_back(view, wanted.after)}
+    for view in views.values():
         view.close()
-    return youngest[1], youngest[0]
+    return _Rings(youngest[1], youngest[0], covered)
+
+
+def _goes_back(view: RingView, after: int) -> bool:
+    """Return whether all that came after a time was read from this ring."""
+    return view.first is not None and not view.broken and decode(view.first).ts_recv <= after
 
 
 def _from_journals(layout: Layout, channel: str, wanted: Wanted, found: Found) -> None:

@@ -33,6 +33,8 @@ class RingView:
         self._ring: mmap.mmap | None = None
         self._seed = 0
         self._seq = self._place = 0  # of the next record; 0: where the oldest is
+        self.first: bytes | None = None  # the oldest record that was read
+        self.broken = False  # some between it and the newest were not: overtaken, or damaged
         try:
             with Path(path).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -63,12 +65,16 @@ class RingView:
         for _ in range(_TRIES):
             oldest, place, acked = self._slot(ring)
             if self._seq < oldest or self._place == 0:
+                self.broken = self.broken or self._place != 0
                 self._seq, self._place = oldest, place
             while (record := self._take(ring)) is not None:
+                if self.first is None:
+                    self.first = record
                 if keep(record):
                     kept.append(record)
             if self._seq > acked:
-                break
+                return kept
+        self.broken = True
         return kept
 
     def _slot(self, ring: mmap.mmap) -> tuple[int, int, int]:

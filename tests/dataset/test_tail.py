@@ -67,7 +67,7 @@ class Stored:
             channels=CHANNELS,
             session_id=last.session_id,
             after=last.ts_recv,
-            rings=tuple(str(spool.path) for spool in self.rings.values()),
+            rings={channel: str(spool.path) for channel, spool in self.rings.items()},
             **more,
         )
         return tail(self.layout, wanted)
@@ -108,7 +108,7 @@ def test_other_symbols_exchanges_and_gap_rows_are_left_out(stored: Stored) -> No
     tape = Tape()
     records = exact(tape.of("btb"))
     other, far = Tape(symbol="BTC-USDT-USDT"), Tape(exchange="kraken")
-    stored.ring(*other.of("bt"), tape.gap())
+    stored.ring(*other.of("bt"), tape.gap(), *records)
     stored.journal(*far.of("bt"), sender="kraken")
     stored.journal(tape.gap(), *records)
     assert stored.behind(records[0]) == records[1:]
@@ -180,6 +180,20 @@ def test_a_journal_that_is_torn_or_gone_costs_nothing_that_is_elsewhere(stored: 
     data[end - 3 : end] = b"\0\0\0"
     path.write_bytes(data)
     assert stored.behind(records[0]) == records[1:]
+
+
+def test_a_ring_that_goes_back_far_enough_needs_no_journal(stored: Stored) -> None:
+    records = exact(Tape().of("bbbtt"))
+    stored.ring(*records)
+    for channel in ("orderbook", "trades"):
+        path = stored.layout.active(channel) / "journal_00000001.closed"
+        path.write_bytes(b"never looked at" * 1000)
+        path.chmod(0)
+    with pytest.MonkeyPatch.context() as patch:
+        looked: list[Any] = []
+        patch.setattr("daedalus.dataset.tail.contents", lambda data: looked.append(data) or [])
+        assert stored.behind(records[1]) == records[2:]
+        assert len(looked) == 1, "of the trades: their ring begins later"
 
 
 def test_the_program_writes_lengths_and_records(stored: Stored) -> None:

@@ -55,7 +55,31 @@ def test_a_damaged_record_ends_what_can_be_read(tmp_path: Path) -> None:
     data = bytearray(spool.path.read_bytes())
     data[data.index(b"record-2")] ^= 1
     spool.path.write_bytes(data)
-    assert RingView(spool.path).more(everything) == [b"record-0", b"record-1"]
+    view = RingView(spool.path)
+    assert view.more(everything) == [b"record-0", b"record-1"]
+    assert (view.first, view.broken) == (b"record-0", False), "what nobody acknowledged may be half written"
+
+
+def test_a_view_that_was_overtaken_or_stopped_by_damage_says_so(tmp_path: Path) -> None:
+    spool = ring(tmp_path)
+    for number in range(4):
+        spool.append(b"record-%d" % number)
+    spool.acknowledge(4)
+    slow = RingView(spool.path)
+    assert len(slow.more(everything)) == 4
+    assert not slow.broken
+    for _ in range(40):
+        assert spool.append(bytes(2000)) is not None
+        spool.acknowledge(spool.next_seq - 1)
+    assert slow.more(everything)
+    assert slow.broken, "a part of the forty was overwritten before it was read"
+    spool.close()
+    data = bytearray(spool.path.read_bytes())
+    data[-3000:] = bytes(3000)
+    spool.path.write_bytes(data)
+    damaged = RingView(spool.path)
+    damaged.more(everything)
+    assert damaged.broken
 
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=60), looks=st.sets(st.integers(0, 59), max_size=6))

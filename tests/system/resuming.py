@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 from struct import unpack
@@ -14,7 +15,7 @@ from daedalus.records import sanitise
 from tests.system.tap import Tap
 from tests.system.tree import Tree, wait_for
 
-__all__ = ["Row", "batch", "checkpoints", "compare", "damage", "kill", "received"]
+__all__ = ["Row", "batch", "caught_up", "checkpoints", "compare", "damage", "kill", "received"]
 
 
 class Row(NamedTuple):
@@ -61,6 +62,17 @@ def damage(tree: Tree, exchange: str, symbol: str) -> Path:
     newest.write_bytes(blob)
     kill(tree, name, stopped=pid)
     return newest
+
+
+def caught_up(tap: Tap, timeout_s: float = 60) -> None:
+    """Wait until a subscriber has rows of records that were captured after this call."""
+    now = time.time_ns()
+
+    def youngest() -> bool:
+        last = tap.messages[-1:]
+        return bool(last) and msgspec.msgpack.decode(last[0][1])[5] > now
+
+    wait_for("rows of now", youngest, timeout_s)
 
 
 def _bits(values: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import configs
-from tests.system.resuming import batch, compare, damage, kill, received
+from tests.system.resuming import batch, caught_up, compare, damage, kill, received
 from tests.system.tap import Tap
 from tests.system.tree import Simulator, Tree, wait_for
 
@@ -46,6 +46,7 @@ def test_killed_feature_actors_publish_every_row_of_bronze_exactly_once(
             else:
                 kill(tree, ACTOR)
             time.sleep(BETWEEN_S)
+        caught_up(tap)
         assert tree.stop() == 0, tree.tail()
         tap.close()
         log = tree.log.read_text()

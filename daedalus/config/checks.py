@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from daedalus.config.expand import BUILT_IN
 from daedalus.config.faults import nearest
-from daedalus.config.models import Actor, Channels, Control, File
+from daedalus.config.models import Actor, Channels, Control, File, Gateway
 from daedalus.config.problems import Problems
 from daedalus.config.values import parse_name
+from daedalus.kernel.locate import is_loopback
 from daedalus.kernel.spec import ActorSpec, GroupSpec
 from daedalus.records import FRAMES
 
-__all__ = ["check_actors", "check_control", "check_groups", "check_names"]
+__all__ = ["check_actors", "check_control", "check_gateway", "check_groups", "check_names"]
 
 # Built-in actors that another configuration has: a table for one of them is no spelling mistake.
 _POSSIBLE = {f"store/writer-{channel}" for channel in (*Channels.model_fields, FRAMES)} | {
@@ -76,6 +77,16 @@ def check_control(control: Control, exists: Callable[[str], bool], problems: Pro
         problems.error(
             ("control", "readonly_group"),
             f"cannot use {control.group!r}: its members may do everything already, by group",
+        )
+
+
+def check_gateway(gateway: Gateway, problems: Problems) -> None:
+    """Check that nobody listens in from another machine without a key."""
+    if not is_loopback(gateway.tcp) and not gateway.keys_dir:
+        problems.error(
+            ("gateway", "tcp"),
+            f"cannot use {gateway.tcp!r}: other machines reach it, and there are no keys",
+            "set keys_dir and make keys with `daedalus keys make`, or use tcp://127.0.0.1:PORT",
         )
 
 

@@ -172,6 +172,7 @@ def _expanded(
     sequence = expand.order(groups)
     checks.check_groups(groups, problems)
     checks.check_control(file.control, _is_unix_group, problems)
+    checks.check_gateway(file.gateway, problems)
     actors = gates.check_gates(_actors(file, machine, problems, extra), sequence, problems)
     built_in = {spec.name for spec, _ in actors if spec.role != "foreign"}
     checks.check_names(file, built_in, groups, problems)

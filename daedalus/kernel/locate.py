@@ -4,12 +4,21 @@ Standard library only; the control client imports it.
 """
 
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["SOCKET_PATH_MAX", "candidates", "check_trusted", "default_runtime", "find_socket", "is_live"]
+__all__ = [
+    "SOCKET_PATH_MAX",
+    "candidates",
+    "check_trusted",
+    "default_runtime",
+    "find_socket",
+    "is_live",
+    "is_loopback",
+]
 
 SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path
 SYSTEM = "/run/daedalus"
@@ -97,3 +106,9 @@ def find_socket(environ: Mapping[str, str], *, path: str = "", runtime: str = ""
             return candidate
         tried.append(directory)
     raise FileNotFoundError(f"cannot reach a supervisor: none listens in {', '.join(dict.fromkeys(tried))}")
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether a ZeroMQ address cannot be reached from another machine."""
+    loopback = r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):[^:]+"
+    return not address.startswith("tcp://") or re.fullmatch(loopback, address) is not None

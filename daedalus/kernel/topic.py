@@ -10,13 +10,13 @@ nothing that has to last goes this way; that is what the link is for.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from daedalus.kernel.errors import FatalError
+from daedalus.kernel.locate import is_loopback
 from daedalus.kernel.mailbox import Mailbox
 
 if TYPE_CHECKING:
@@ -34,14 +34,8 @@ TOPICS_CACHED = 100_000
 GUARDED_HWM = 4  # not 1: then nothing comes at all
 GUARDED_RCVBUF = 16 * 1024
 GUARDED_SUBSCRIPTIONS, GUARDED_REQUESTS = 16, 4  # per turn of the loop
-_LOOPBACK = re.compile(r"tcp://(127(\.\d{1,3}){3}|localhost|\[::1\]):[^:]+")
 
 Socket = zmq.Socket[bytes]
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address cannot be reached from another machine."""
-    return not address.startswith("tcp://") or _LOOPBACK.fullmatch(address) is not None
 
 
 def bind(socket: Socket, address: str) -> None:

@@ -48,8 +48,10 @@ def server_secret(directory: Path) -> str:
     """
     path = directory / "server.secret"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / "clients").mkdir(mode=0o700, exist_ok=True)
+        for folder in (directory, directory / "clients"):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _belong(folder)
         with contextlib.suppress(FileExistsError):
             _create(path, new_keys()[1])
         mode = path.stat().st_mode & 0o777
@@ -133,6 +135,7 @@ def _create(path: Path, key: str) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "w") as file:
+            _belong(draft)
             file.write(f"{key}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -140,6 +143,13 @@ def _create(path: Path, key: str) -> None:
     finally:
         draft.unlink()
     _sync(path.parent)
+
+
+def _belong(path: Path) -> None:
+    """Give what root makes to the owner of the directory it is in: the gateway is to read it."""
+    if os.geteuid() == 0:
+        above = path.parent.stat()
+        os.chown(path, above.st_uid, above.st_gid)
 
 
 def _sync(directory: Path) -> None:

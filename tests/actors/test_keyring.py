@@ -1,5 +1,6 @@
 """Keys on disk: private, whole, in force when they are there, gone when they are removed."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_a_server_key_that_cannot_be_is_fatal_and_not_repeated(
 
 def test_the_server_key_stays_the_same(tmp_path: Path) -> None:
     assert server_secret(tmp_path) == server_secret(tmp_path)
+
+
+@pytest.mark.needs_root
+def test_what_root_makes_belongs_to_the_owner_of_the_place(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("plays another user, which only root can")
+    os.chown(tmp_path, 12345, 12346)
+    make(tmp_path / "keys", "a")
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "keys").rglob("*")}
+    assert owners == {(12345, 12346)}
+    assert (tmp_path / "keys").stat().st_uid == 12345
 
 
 @pytest.mark.parametrize("watched", [True, False])

@@ -101,7 +101,7 @@ class Checkpoints:
             restore: takes the engine's part, unless it is empty; ValueError refuses it.
             refused: is told the path and the cause of each that is put aside.
         """
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # a disk that takes nothing keeps them
             for leftover in self.directory.glob(f"*{_DRAFT}"):
                 leftover.unlink()
         numbered = self._numbered()

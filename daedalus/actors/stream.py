@@ -26,13 +26,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from daedalus.records import BookSnapshot, Flag, Ticker, Trade
+from daedalus.records import BookSnapshot, Depth, Flag, Ticker, Trade
 from daedalus.wire import channel as channel_of
 
 __all__ = ["NEWEST", "Ask", "Feed", "State", "Stream", "Tail"]
 
 NEWEST = 2**63 - 1  # the upper end of a range without one
-Fact = Trade | BookSnapshot | Ticker
+Fact = Trade | BookSnapshot | Ticker | Depth
 
 
 class Feed(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daedalus.actors import checkpoints
@@ -69,6 +69,7 @@ def test_the_newest_two_are_kept_and_a_restart_goes_on_counting(place: Place) ->
     assert (place.load(), place.restored) == (head(5), []), "an engine that saw nothing is not restored"
 
 
+@settings(max_examples=30)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_file_is_refused_by_name_and_the_one_before_is_used(
     tmp_path_factory: Any, at: int, bit: int, cut: bool

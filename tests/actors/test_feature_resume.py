@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+import pytest
+
 from daedalus.actors.gateway import Gateway
 from daedalus.actors.gateway import Settings as GatewaySettings
 from daedalus.kernel.actor import Context
 from tests.actors.test_feature import Ear, connected, running
 from tests.loops import drive, until
 from tests.market import Collector, Tape
+
+
+@pytest.fixture(autouse=True)
+def no_wait_for_a_gateway_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daedalus.actors.feature.GATEWAY_WAIT_S", 0.3)
 
 
 def rows(ear: Ear) -> list[tuple[str, int, tuple[float, ...]]]:

@@ -77,7 +77,7 @@ def test_every_fault_has_one_message_and_its_exit_code(
 
 
 def test_an_unknown_symbol_exits_1_and_lists_what_there_is(stage: Backstage) -> None:
-    arguments = ["binance", "XRP/USDT", "--runtime", stage.runtime, "--timeout", "0.2"]
+    arguments = ["binance", "XRP/USDT", "--runtime", stage.runtime, "--timeout", "1"]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1
     assert "known: binance/BTC-USDT" in result.stderr

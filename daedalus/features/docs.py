@@ -63,7 +63,9 @@ def _line(feature: Feature) -> str:
     if level := re.search(r"_L(\d+)$", name):
         name = name[: level.start()] + "_L{i}"
         formula = re.sub(rf"_{level[1]}\b", "_i", formula)
-    if feature.window_s is not None:
+    if feature.window_s is not None and feature.fixed:
+        window = f"{number(feature.window_s)} s"
+    elif feature.window_s is not None:
         s = number(feature.window_s)
         window = "h"
         name = name.removesuffix(f"_{s}s") + "_{h}s"

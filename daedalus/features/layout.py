@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from daedalus.features.catalogue import clock, flow, rolling, shape
+from daedalus.features.catalogue_windows import windows
 from daedalus.features.params import Params
 from daedalus.features.schema import Feature, Schema
 
@@ -22,6 +23,7 @@ PARTS: tuple[tuple[str, Callable[[Params], list[Feature]]], ...] = (
     ("shape", shape),
     ("flow", flow),
     ("rolling", rolling),
+    ("windows", windows),
     ("clock", clock),
 )
 

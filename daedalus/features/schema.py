@@ -17,6 +17,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     formula: str  # the definition, in the notation of the docs page
     null: str  # when there is no value
     window_s: float | None = None  # None: no memory beyond the book before
+    fixed: bool = False  # there is one such window, not one for each horizon
     warmup: str = "first book"  # what must have been seen
     paper: str | None = None
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from daedalus.features.params import Params
 from daedalus.records import BookSnapshot, Trade, unpack_side
+from tests.features.truth_windows import WindowsTruth
 
 Row = dict[str, float | None]
 Side = list[tuple[float, float]]
@@ -128,6 +129,7 @@ class Reference:
         self.valid: list[tuple[int, float, float, float, float]] = []  # us, mid, return, ofi, mlofi
         self.holes: list[tuple[int, int]] = []
         self.trades: list[tuple[int, float, int]] = []
+        self.windows = WindowsTruth(params)
 
     def update(self, record: BookSnapshot | Trade) -> Row | None:
         """Take a record; return a row for a book."""
@@ -148,6 +150,7 @@ class Reference:
         self.last_us, self.session = us, record.session_id
         row = shape(bids, asks, bool(record.flags & 256), self.p)
         row |= self._flow(us, bids, asks, row.get("mid_price"))
+        row |= self.windows.row(record, row, self.holes)
         return row | self._rolling(us, row.get("mid_price")) | self._clock(us)
 
     def _stale(self) -> float:

@@ -159,14 +159,15 @@ def test_a_ring_that_goes_round_its_end_and_has_grown_is_restored_at_every_size(
 
 
 def test_a_quarter_of_an_hour_of_a_busy_market_is_little_to_save() -> None:
-    """15 minutes at 50 trades and 10 books a second; 16 bytes a trade, 40 a book."""
+    """15 minutes at 50 trades and 10 books a second: 16 bytes a trade, 40 a book, 32 in windows of it."""
     engine = FeatureEngine()
     for n in range(45_000):
         ns = T0 * 1000 + n * 20_000_000
         engine.update(make_trade(ns, 100.0, 1.0, "buy"))
         if n % 5 == 0:
             engine.update(make_book(ns + 1000, [(100.0, 1.0)], [(100.5, 1.0)]))
-    assert len(engine.snapshot()) < 45_100 * 16 + 9_100 * 40 + 20_000
+    windows = (3_000 + 600) * 32 + 900 * 16  # 5 minutes and 1 minute of books; 15 of seconds
+    assert len(engine.snapshot()) < 45_100 * 16 + 9_100 * 40 + windows + 20_000
 
 
 NAN, INF = float("nan"), float("inf")

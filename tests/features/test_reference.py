@@ -18,6 +18,7 @@ PARAMS: dict[str, object] = {
     "bands_bps": [0.5, 1, 2, 5, 10],
     "horizons_s": [0.25, 1, 5, 15, 60],
     "max_state_staleness_s": 10,
+    "spread_regime_window_s": 20,
 }
 
 

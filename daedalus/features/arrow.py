@@ -5,15 +5,26 @@ own code, and the buffers are read in place. Offsets of slices are resolved here
 """
 
 from array import array
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["BookColumns", "TradeColumns", "book_batches", "rows_of", "trade_batches"]
+__all__ = [
+    "BookColumns",
+    "Columns",
+    "TickerColumns",
+    "TradeColumns",
+    "book_batches",
+    "depth_batches",
+    "ranks",
+    "ticker_batches",
+    "trade_batches",
+]
 
 _SIDES = {"buy": 1, "sell": -1}
 
 
 class BookColumns(NamedTuple):
-    """A batch of books. Level j of row i is at offsets[i] + j."""
+    """A batch of books, or of changes of one. Level j of row i is at offsets[i] + j."""
 
     ts_us: memoryview  # int64
     flags: memoryview  # int64
@@ -25,6 +36,7 @@ class BookColumns(NamedTuple):
     ask_offsets: memoryview
     ask_prices: memoryview
     ask_sizes: memoryview
+    whole: memoryview | None  # int64, of changes: 1 the whole book, 0 the changed levels; None: books
 
 
 class TradeColumns(NamedTuple):
@@ -39,21 +51,57 @@ class TradeColumns(NamedTuple):
     side: memoryview  # int64: 1 buy, -1 sell, 0 unknown
 
 
+class TickerColumns(NamedTuple):
+    """A batch of tickers."""
+
+    ts_us: memoryview  # int64
+    flags: memoryview  # int64
+    session: memoryview  # int64, key of `sessions`
+    sessions: dict[int, str | None]
+    base_volume: memoryview  # float64, NaN = null
+
+
+Columns = BookColumns | TradeColumns | TickerColumns
+
+
 def book_batches(table: Any) -> list[BookColumns]:
     """Return the batches of an order book table. Raises ValueError when it is not one."""
+    return [_books(batch, "orderbook", None) for batch in _batches(table)]
+
+
+def depth_batches(table: Any) -> list[BookColumns]:
+    """Return the batches of a depth table. Raises ValueError when it is not one."""
     out = []
     for batch in _batches(table):
-        codes, sessions = _codes(batch, "session_id", "orderbook")
-        out.append(
-            BookColumns(
-                _times(batch, "orderbook"),
-                _flags(batch),
-                codes,
-                sessions,
-                *_levels(batch, "bids"),
-                *_levels(batch, "asks"),
-            )
-        )
+        codes, kinds = _codes(batch, "kind", "depth")
+        strange = set(kinds.values()) - {"snapshot", "update", None}
+        if strange or -1 in codes.tolist():
+            raise ValueError(f"cannot read depth: kind {strange or None}: allowed are snapshot and update")
+        whole = array("q", [kinds[code] == "snapshot" for code in codes])
+        out.append(_books(batch, "depth", memoryview(whole)))
+    return out
+
+
+def _books(batch: Any, what: str, whole: memoryview | None) -> BookColumns:
+    codes, sessions = _codes(batch, "session_id", what)
+    return BookColumns(
+        _times(batch, what),
+        _flags(batch),
+        codes,
+        sessions,
+        *_levels(batch, "bids", what),
+        *_levels(batch, "asks", what),
+        whole,
+    )
+
+
+def ticker_batches(table: Any) -> list[TickerColumns]:
+    """Return the batches of a ticker table. Raises ValueError when it is not one."""
+    out = []
+    for batch in _batches(table):
+        codes, sessions = _codes(batch, "session_id", "ticker")
+        volume = _column(batch, "base_volume", "ticker").cast("float64").fill_null(float("nan"))
+        out.append(TickerColumns(_times(batch, "ticker"), _flags(batch), codes, sessions, _view(volume, "d")))
     return out
 
 
@@ -78,9 +126,34 @@ def trade_batches(table: Any) -> list[TradeColumns]:
     return out
 
 
-def rows_of(batches: list[BookColumns]) -> int:
-    """Return the number of books in all batches."""
-    return sum(len(batch.ts_us) for batch in batches)
+def ranks(streams: Sequence[Sequence[Columns]]) -> dict[str | None, int]:
+    """Return the place of each session in the order in which they ran.
+
+    Every stream has its sessions in that order, but few have all of them; where no stream tells which of two
+    came first, it is the one with the earlier first row. Times alone would not do: a new session begins
+    because the clock was set, and may have been set back.
+    """
+    waiting = [_appearances(stream) for stream in streams]
+    order: dict[str | None, int] = {}
+    while any(waiting):
+        heads = [line[0] for line in waiting if line]
+        later = {session for line in waiting for _, session in line[1:]}
+        # Streams that contradict one another leave no head that is nowhere later: then all are.
+        free = [head for head in heads if head[1] not in later] or heads
+        session = min(free, key=lambda head: head[0])[1]
+        order[session] = len(order)
+        waiting = [[item for item in line if item[1] != session] for line in waiting]
+    return order
+
+
+def _appearances(stream: Sequence[Columns]) -> list[tuple[int, str | None]]:
+    """Return the sessions of a stream with the time of their first rows, in order of appearance."""
+    seen: dict[str | None, int] = {}
+    for columns in stream:
+        codes = columns.session.tolist()
+        for code in dict.fromkeys(codes):
+            seen.setdefault(columns.sessions[code], columns.ts_us[codes.index(code)])
+    return [(ts, session) for session, ts in seen.items()]
 
 
 def _batches(table: Any) -> list[Any]:
@@ -141,14 +214,14 @@ def _codes(batch: Any, name: str, what: str) -> tuple[memoryview, dict[int, str 
     return _view(coded.indices.cast("int64").fill_null(-1), "q"), words
 
 
-def _levels(batch: Any, name: str) -> tuple[memoryview, memoryview, memoryview]:
+def _levels(batch: Any, name: str, what: str) -> tuple[memoryview, memoryview, memoryview]:
     """Return offsets, prices and sizes of a column of levels."""
-    column = _column(batch, name, "orderbook")
+    column = _column(batch, name, what)
     if column.null_count:
-        raise ValueError(f"cannot read orderbook: {column.null_count} of {len(column)} {name} are null")
+        raise ValueError(f"cannot read {what}: {column.null_count} of {len(column)} {name} are null")
     kind = str(column.type)
     if "list<" not in kind or "price" not in kind or "size" not in kind:
-        raise ValueError(f"cannot read orderbook: {name} is {kind}, list<struct<price, size>> is needed")
+        raise ValueError(f"cannot read {what}: {name} is {kind}, list<struct<price, size>> is needed")
     # `offsets` are of the slice, and count in `values` whole; `field` applies the struct's own offset.
     offsets = _view(column.offsets.cast("int64"), "q")
     levels = column.values

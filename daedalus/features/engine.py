@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import cython
 
-from daedalus.features.arrow import book_batches, rows_of, trade_batches
+from daedalus.features.arrow import book_batches, depth_batches, ticker_batches, trade_batches
 from daedalus.features.checkpoint import open_sealed, seal
 from daedalus.features.layout import layout
 from daedalus.features.levels import Levels, floats
@@ -207,30 +207,33 @@ class FeatureEngine:
         orderbook: object = None,
         trades: object = None,
         ticker: object = None,
+        depth: object = None,
         out: Buffer | None = None,
     ) -> Rows:
-        """Take whole tables, merged by capture time; return the rows that are emitted.
+        """Take whole tables, merged into the order of capture; return the rows that are emitted.
 
         Args:
             orderbook: pyarrow Table or RecordBatch in bronze columns, in order of capture.
             trades: the same of trades. None leaves open whether there is a trades channel; an empty table
                 says there is one.
-            ticker: the same of tickers; no column of this schema depends on it yet.
-            out: writable float64 buffer for the values, at least order book rows x columns long. Without it
-                the memory is allocated as rows come.
+            ticker: the same of tickers.
+            depth: the same of depth, instead of `orderbook`.
+            out: writable float64 buffer for the values, at least books x columns long. Without it the memory
+                is allocated as rows come.
 
         Raises:
-            ValueError: a column is missing or of another type, nulls where there may be none, times that run
-                backwards within a session, or `out` too short.
+            ValueError: both sources of books, a column missing or of another type, nulls where there may be
+                none, times that run backwards within a session, or `out` too short.
         """
-        del ticker
-        from daedalus.features.run import Run  # it knows the engine, which cannot know it first
+        from daedalus.features.run import Run  # it knows the engine's parts, which need not know it
 
-        books = book_batches(orderbook)
-        tape = trade_batches(trades)
+        if orderbook is not None and depth is not None:
+            raise ValueError("cannot read orderbook and depth: only one of them makes the rows")
+        books = book_batches(orderbook) if depth is None else depth_batches(depth)
+        run = Run(self._machine, books, trade_batches(trades), ticker_batches(ticker), out)
         if trades is not None:
             self._machine.has_trades()
-        rows: Rows = Run(self, tape, out, rows_of(books)).pass_over(books)
+        rows: Rows = run.pass_over()
         return rows
 
     def snapshot(self) -> bytes:

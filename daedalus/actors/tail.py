@@ -25,6 +25,7 @@ __all__ = ["Bronze"]
 PIECE_RECORDS = 256
 PIECE_S = 0.02  # 12,800 records a second at most
 ANSWER_S = 60.0  # for the child to say anything; it shares the machine with whoever is starting
+EXIT_MORE = 3  # of `dataset.tail`
 _STDERR_BYTES = 500
 
 Deliver = Callable[[list[Any] | None, bool], object]
@@ -39,6 +40,7 @@ class Bronze:
         """Store whose records."""
         self._data, self._runtime = data, runtime
         self._exchange, self._symbol, self._channels = exchange, symbol, channels
+        self._last: Any = None  # the last record of the answer
         self.read = self.failed = 0
 
     async def ask(self, tail: Tail, deliver: Deliver) -> None:
@@ -48,6 +50,21 @@ class Bronze:
             tail: the question.
             deliver: called with records and whether more follow; (None, False) if it could not be read.
         """
+        while True:
+            self._last = None
+            code, said = await self._once(tail, deliver)
+            if code != EXIT_MORE or self._last is None:
+                break
+            tail = tail._replace(session_id=self._last.session_id, after=self._last.ts_recv)
+        if code == 0:
+            deliver([], False)
+            return
+        self.failed += 1
+        get_logger().warning("tail_failed", code=code, stderr=said)
+        deliver(None, False)
+
+    async def _once(self, tail: Tail, deliver: Deliver) -> tuple[int | None, str]:
+        """Run the child; return how it ended and what it said of that."""
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "daedalus.dataset.tail", "--data", self._data),
             *("--wanted", self._wanted(tail), "--parent", str(os.getpid())),
@@ -63,18 +80,13 @@ class Bronze:
             said = await child.stderr.read(_STDERR_BYTES)
             code = await child.wait()
         except TimeoutError:
-            whole, said, code = False, f"nothing within {ANSWER_S:g} s".encode(), None
+            return None, f"nothing within {ANSWER_S:g} s"
         finally:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
-        if whole and code == 0:
-            deliver([], False)
-            return
-        self.failed += 1
-        get_logger().warning("tail_failed", code=code, stderr=said.decode(errors="replace").strip())
-        deliver(None, False)
+        return (code if whole else None), said.decode(errors="replace").strip()
 
     def _wanted(self, tail: Tail) -> str:
         data_id = identity(self._data)
@@ -103,6 +115,7 @@ class Bronze:
                 deliver(piece, True)
                 return not error.partial
             self.read += 1
+            self._last = piece[-1]
             if len(piece) == PIECE_RECORDS:
                 deliver(piece, True)
                 piece = []

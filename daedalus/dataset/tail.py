@@ -39,7 +39,10 @@ from daedalus.records import BookSnapshot, Depth, Ticker, Trade, channel_of, dec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Wanted", "main", "tail"]
+__all__ = ["EXIT_MORE", "Wanted", "main", "tail"]
+
+EXIT_MORE = 3  # what was asked for is more than is told at once: ask again behind the last record
+BYTES_MAX = 4 << 20  # of records that are held: the errand lives within the bound of a feature actor
 
 _LENGTH = struct.Struct("<I")
 _TYPES: dict[str, type[Any]] = {
@@ -49,11 +52,41 @@ _TYPES: dict[str, type[Any]] = {
     "depth": Depth,
 }
 _MARGIN_NS = 60_000_000_000  # between the clock of the files and that of the rows
-_BATCH_ROWS = 2048
+_BATCH_ROWS = 256  # books of 20 levels have 100 kB of lists each hundred
 _PR_SET_PDEATHSIG = 1
 
-Found = dict[tuple[str, str, int], tuple[int, Any]]
-"""channel, session, number -> capture time, record."""
+
+class Found:
+    """The records found so far, encoded: a third of the memory. Of too many only the oldest are kept."""
+
+    def __init__(self) -> None:
+        self.of: dict[
+            tuple[str, str, int], tuple[int, bytes]
+        ] = {}  # channel, session, number -> time, record
+        self.cut = False
+        self._bytes = 0
+        self._until = 1 << 63
+
+    def add(self, channel: str, record: Any) -> None:
+        """Take a record, unless it is here already or too young."""
+        key = (channel, record.session_id, record.seq)
+        if record.ts_recv > self._until or key in self.of:
+            return
+        blob = encode(record)
+        self.of[key] = (record.ts_recv, blob)
+        self._bytes += len(blob)
+        if self._bytes > BYTES_MAX:
+            self._keep_the_oldest()
+
+    def _keep_the_oldest(self) -> None:
+        kept, self._bytes = {}, 0
+        for key, (ts, blob) in sorted(self.of.items(), key=lambda item: item[1][0]):
+            if self._bytes > BYTES_MAX // 2:
+                break
+            kept[key] = (ts, blob)
+            self._bytes += len(blob)
+            self._until = ts
+        self.of, self.cut = kept, True
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,14 +112,16 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return ts_recv > self.after
 
 
-def tail(layout: Layout, wanted: Wanted) -> list[Any]:
-    """Return the records asked for, by session in order of appearance, then by capture time.
+def tail(layout: Layout, wanted: Wanted) -> tuple[list[bytes], bool]:
+    """Return the records asked for, encoded, by session in order of appearance, then by capture time.
+
+    And whether there are more: of what is too much only the oldest are returned.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: a journal or a segment is of another version.
     """
-    found: Found = {}
+    found = Found()
     rings = _from_rings(wanted, found)
     running, horizon = rings.session_id, rings.until
     left = [channel for channel in wanted.channels if channel not in rings.covered]
@@ -94,16 +129,17 @@ def tail(layout: Layout, wanted: Wanted) -> list[Any]:
         _from_journals(layout, channel, wanted, found)
     for channel in left:
         _from_segments(layout, channel, wanted, found)
+    rows = found.of
     if not wanted.until_session:
-        found = {key: item for key, item in found.items() if key[1] != running or item[0] <= horizon}
+        rows = {key: item for key, item in rows.items() if key[1] != running or item[0] <= horizon}
     begins: dict[str, int] = {}
-    for (_, session, _), (ts, _) in found.items():
+    for (_, session, _), (ts, _) in rows.items():
         begins[session] = min(ts, begins.get(session, ts))
     rank = {session: (1, ts) for session, ts in begins.items()}
     rank[wanted.session_id] = (0, 0)
     rank[wanted.until_session] = (2, 0) if wanted.until_session != wanted.session_id else (0, 0)
-    ordered = sorted(found.items(), key=lambda item: (rank[item[0][1]], item[1][0]))
-    return [record for _, (_, record) in ordered]
+    ordered = sorted(rows.items(), key=lambda item: (rank[item[0][1]], item[1][0]))
+    return [blob for _, (_, blob) in ordered], found.cut
 
 
 def _take(wanted: Wanted, found: Found, records: Iterable[Any]) -> None:
@@ -116,7 +152,7 @@ def _take(wanted: Wanted, found: Found, records: Iterable[Any]) -> None:
         ):
             channel = channel_of(record)
             if channel in wanted.channels:
-                found.setdefault((channel, record.session_id, record.seq), (record.ts_recv, record))
+                found.add(channel, record)
 
 
 _KINDS = frozenset(_TYPES.values())
@@ -134,14 +170,20 @@ def _from_rings(wanted: Wanted, found: Found) -> _Rings:
     needle = wanted.symbol.encode()
     views = {channel: RingView(path) for channel, path in wanted.rings.items()}
     youngest = (0, "")
-    for number in range(2):
+    first = True
+
+    def take(blob: bytes) -> bool:
+        nonlocal youngest
+        if needle in blob:
+            record = decode(blob)
+            _take(wanted, found, (record,))
+            if first and type(record) in _KINDS and record.symbol == wanted.symbol:
+                youngest = max(youngest, (record.ts_recv, record.session_id))
+        return False  # it is kept here, if at all
+
+    for first in (True, False):  # noqa: B007 - `take` reads it
         for view in views.values():
-            blobs = view.more(lambda blob: needle in blob)
-            records = [decode(blob) for blob in blobs]
-            _take(wanted, found, records)
-            if number == 0:
-                ours = (one for one in records if type(one) in _KINDS and one.symbol == wanted.symbol)
-                youngest = max([youngest, *((one.ts_recv, one.session_id) for one in ours)])
+            view.more(take)
     covered = {channel for channel, view in views.items() if _goes_back(view, wanted.after)}
     for view in views.values():
         view.close()
@@ -213,11 +255,16 @@ def _of_parquet(path: Path, channel: str, after_us: int) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     bound = pa.scalar(after_us, pa.timestamp("us", tz="UTC"))
-    with ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            rows = batch.filter(pc.greater(batch.column("capture_ts"), bound))
-            if rows.num_rows:
-                yield from _of_batch(rows, channel)
+    with ParquetFile(path, pre_buffer=False) as file:
+        column = file.schema.names.index("capture_ts")
+        for group in range(file.num_row_groups):
+            told = file.metadata.row_group(group).column(column).statistics
+            if told is not None and told.has_min_max and told.max <= bound.as_py():
+                continue
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+                rows = batch.filter(pc.greater(batch.column("capture_ts"), bound))
+                if rows.num_rows:
+                    yield from _of_batch(rows, channel)
 
 
 def _of_batch(rows: "pa.RecordBatch", channel: str) -> Iterator[Any]:
@@ -283,15 +330,16 @@ def _record(channel: str, row: dict[str, Any]) -> Any:
     return kind(**{name: values.get(name) for name in kind.__struct_fields__})
 
 
-def _write(out: BinaryIO, records: Iterable[Any]) -> None:
-    for record in records:
-        blob = encode(record)
-        out.write(_LENGTH.pack(len(blob)) + blob)
+def _write(out: BinaryIO, records: Iterable[bytes]) -> None:
+    out.writelines(_LENGTH.pack(len(blob)) + blob for blob in records)
     out.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write what is stored behind a record to stdout. Exit 0, or 1 if something could not be read."""
+    """Write what is stored behind a record to stdout.
+
+    Exit 0: it was all; 3: there is more; 1: something could not be read.
+    """
     parser = argparse.ArgumentParser(prog="daedalus.dataset.tail", description=main.__doc__)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument(
@@ -303,14 +351,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != given.parent:
             return EXIT_FAILED
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _be_small()
     try:
         wanted = msgspec.json.decode(given.wanted, type=Wanted)
-        _write(sys.stdout.buffer, tail(Layout(data=str(given.data)), wanted))
-    except (OSError, ValueError) as error:
+        records, more = tail(Layout(data=str(given.data)), wanted)
+        _write(sys.stdout.buffer, records)
+    except (OSError, ValueError, MemoryError) as error:
         sys.stderr.write(f"cannot read what is stored: {error}\n")
         return EXIT_FAILED
-    return EXIT_OK
+    return EXIT_MORE if more else EXIT_OK
+
+
+def _be_small() -> None:
+    """Keep what Arrow takes for itself little: this shares a feature actor's bound of memory."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 if __name__ == "__main__":

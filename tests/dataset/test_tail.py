@@ -30,6 +30,7 @@ class Stored:
         self.layout = Layout(data=str(base / "data"))
         self.rings: dict[str, Spool] = {}
         self._base = base
+        self.more = False
         self._journals: dict[str, Journal] = {}
         self._numbers: dict[str, int] = {}
         for channel in CHANNELS:
@@ -70,7 +71,8 @@ class Stored:
             rings={channel: str(spool.path) for channel, spool in self.rings.items()},
             **more,
         )
-        return tail(self.layout, wanted)
+        blobs, self.more = tail(self.layout, wanted)
+        return [decode(blob) for blob in blobs]
 
     def close(self) -> None:
         for spool in self.rings.values():
@@ -191,9 +193,34 @@ def test_a_ring_that_goes_back_far_enough_needs_no_journal(stored: Stored) -> No
         path.chmod(0)
     with pytest.MonkeyPatch.context() as patch:
         looked: list[Any] = []
-        patch.setattr("daedalus.dataset.tail.contents", lambda data: looked.append(data) or [])
+
+        def contents(data: Any) -> list[Any]:
+            looked.append(data)
+            return []
+
+        patch.setattr("daedalus.dataset.tail.contents", contents)
         assert stored.behind(records[1]) == records[2:]
         assert len(looked) == 1, "of the trades: their ring begins later"
+
+
+def test_of_too_much_the_oldest_are_told_and_the_rest_when_asked_again(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daedalus.dataset.tail.BYTES_MAX", 2000)
+    records = exact(Tape().of("btbktb" * 20))
+    stored.journal(*records[:60])
+    stored.ring(*records[50:])
+    at = 0
+    questions = 0
+    while True:
+        found = stored.behind(records[at])
+        assert found == records[at + 1 : at + 1 + len(found)]
+        at += len(found)
+        questions += 1
+        if not stored.more:
+            break
+    assert at == len(records) - 1
+    assert questions > 5
 
 
 def test_the_program_writes_lengths_and_records(stored: Stored) -> None:

@@ -96,7 +96,7 @@ def test_crossed_and_one_sided_books_have_no_mid_and_leave_the_delta_state() -> 
     assert named(engine, book(3000, [(100.0, 4.0)], [(100.02, 3.0)]))["ofi_step"] == 2.0
 
 
-def test_band_beyond_the_reach_is_null_unless_the_book_is_complete() -> None:
+def test_d15_a_band_beyond_the_reach_is_null_unless_the_book_is_complete() -> None:
     sides = ([(100.0, 1.0), (99.9, 2.0)], [(100.02, 1.0), (100.12, 2.0)])
     row = named(FeatureEngine(EVERY), book(0, *sides))
     assert (row["bid_vol_band_0_5bps"], row["bid_vol_band_5_10bps"]) == (1.0, 0.0)

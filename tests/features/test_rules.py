@@ -115,7 +115,7 @@ def test_rows_of_an_interval_are_the_rows_of_every_update() -> None:
         ({"session": "t"}, "a new session"),
     ],
 )
-def test_nothing_is_compared_across(more: dict[str, object], why: str) -> None:
+def test_d14_nothing_is_compared_across(more: dict[str, object], why: str) -> None:
     row, after = run([book(0), book(1_000_000, **more), book(2_100_000, **(more | {"flags": 0}))])[1:]
     deltas = ("ofi_step", "ofi_multi", "mlofi", "ofi_norm", "log_return_step", "mid_velocity", "mid_accel")
     assert [row[n] for n in deltas] == [None] * 7, why

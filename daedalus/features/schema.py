@@ -4,6 +4,8 @@ import hashlib
 
 import msgspec
 
+from daedalus import __version__
+
 __all__ = ["VERSION", "Feature", "Schema"]
 
 VERSION = 1  # raised when a definition changes, so that rows of two definitions never share a schema id
@@ -76,3 +78,22 @@ class Schema(msgspec.Struct, frozen=True):
             return self.names.index(name)
         except ValueError:
             raise KeyError(f"cannot find the column {name!r} in schema {self.id}") from None
+
+    def parquet_metadata(self) -> dict[str, str]:
+        """Return the key-value metadata of a Parquet file of such rows."""
+        return {"daedalus.schema": self.id, "daedalus.version": __version__}
+
+    def column_metadata(self) -> dict[str, dict[str, str]]:
+        """Return the metadata of each column's Parquet field; what a column does not have is not there."""
+        out = {}
+        for i, name in enumerate(self.names):
+            window, paper = self.windows[i], self.papers[i]
+            out[name] = {
+                "unit": self.units[i],
+                "formula": self.formulas[i],
+                "null": self.nulls[i],
+                "warmup": self.warmups[i],
+                **({} if window is None else {"window_s": f"{window:.15g}"}),
+                **({} if paper is None else {"paper": paper}),
+            }
+        return out

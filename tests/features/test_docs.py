@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from daedalus import __version__
 from daedalus.features.docs import page
 from daedalus.features.layout import features
 from daedalus.features.params import Params
+from daedalus.features.schema import Schema
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
@@ -25,6 +27,20 @@ def test_every_column_and_parameter_is_on_the_page() -> None:
         assert f"| `{name}` | {feature.unit} |" in text
     for key in Params.__struct_fields__:
         assert f"| {key} | " in text
+
+
+def test_metadata_for_parquet_says_of_each_column_what_its_declaration_says() -> None:
+    declared = features(Params())
+    schema = Schema.of(declared)
+    assert schema.parquet_metadata() == {"daedalus.schema": schema.id, "daedalus.version": __version__}
+    columns = schema.column_metadata()
+    assert list(columns) == schema.names
+    for feature in declared:
+        said = columns[feature.name]
+        assert {"unit", "formula", "null", "warmup"} <= said.keys()
+        assert said["unit"] == feature.unit
+        assert said.get("window_s") == (None if feature.window_s is None else f"{feature.window_s:g}")
+        assert said.get("paper") == feature.paper
 
 
 def test_importing_and_running_the_engine_imports_no_table_library() -> None:

@@ -185,7 +185,7 @@ TABLES = {
         *Exchange.model_fields,
         *Link.model_fields,
         *Disk.model_fields,
-        *("exchange", "data", "runtime", "memory_soft"),
+        *("exchange", "data", "runtime", "memory_soft", "share"),
     },
     "writer": {*Writer.model_fields, *Disk.model_fields, "channel", "data", "runtime"},
     "gateway": set(Gateway.model_fields) | {"exchanges", "runtime"},

@@ -75,7 +75,11 @@ class _Chunk:
         cells, count = self.cells, self.count
         orders, places, seqs = (cells[at : at + count] for at in (0, _CHUNK, 2 * _CHUNK))
         kept = orders + places if seqs[-1] == count - 1 else orders + places + seqs
-        self.cells = array("H", kept) if max(orders[-1], places[-1], seqs[-1]) <= _U16 else kept
+        if max(orders[-1], places[-1], seqs[-1]) <= _U16:
+            # From a list: exactly as large as it is. Up to 512 bytes live among Python's small objects; what
+            # stays for an hour in the C heap pins the large buffers beside it, and that heap only grows.
+            kept = array("H", kept.tolist())
+        self.cells = kept
         self.stride = count
         return cells
 

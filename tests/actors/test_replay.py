@@ -1,5 +1,6 @@
 """Answers of the replay endpoint."""
 
+from array import array
 from pathlib import Path
 from random import Random
 from sys import getsizeof
@@ -196,6 +197,9 @@ def test_the_index_is_as_large_as_the_ring_and_does_not_grow_when_that_has_gone_
     in_ring = spool.next_seq - spool.oldest()
     assert in_ring < 40_000 < spool.next_seq  # it has gone round
     rows, size = sizes[-1]
+    whole = [c.cells for rows in sender.index._rows.values() for c in rows.chunks[:-1]]
+    assert max(len(cells) * cells.itemsize for cells in whole) == 512  # the largest of small objects …
+    assert max(map(getsizeof, whole)) == getsizeof(array("H")) + 512  # … with nothing to spare
     assert in_ring <= rows <= in_ring + 4 * 128
     assert size <= 8 * rows
     assert sizes[-1][1] <= sizes[-3][1] * 1.01

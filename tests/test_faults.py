@@ -31,8 +31,8 @@ ONE_FAULT = [
         """f:3: actors."ops/x".restrat: unknown key 'restrat' (did you mean 'restart'?)""",
     ),
     (
-        "[gateway]\nkeys_dir = 'k'\n",
-        "f:2: gateway.keys_dir: unknown key 'keys_dir' (planned, and not in this version)",
+        "[gateway]\nkey_dir = 'k'\n",
+        "f:2: gateway.key_dir: unknown key 'key_dir' (did you mean 'keys_dir'?)",
     ),
     (
         "[disk]\nwarn_pct = 4\n",

@@ -81,7 +81,9 @@ def _columns(*, everything: bool) -> "list[Feature]":
 def _object(feature: "Feature") -> dict[str, Any]:
     import msgspec
 
-    return msgspec.structs.asdict(feature)
+    found = msgspec.structs.asdict(feature)
+    del found["fixed"]  # how the docs page groups windows
+    return found
 
 
 def _window(seconds: float | None) -> str:

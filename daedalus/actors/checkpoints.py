@@ -29,6 +29,7 @@ FORMAT = 1
 KEPT = 2
 _MAGIC = b"DFC1"
 _U32 = struct.Struct("<I")
+_MOST = 2**62  # of a number or a time: beyond it none can be counted on
 _SUFFIX = ".ckpt"
 _BAD = ".bad"
 _DRAFT = ".tmp"
@@ -80,6 +81,8 @@ def unpack(blob: bytes, exchange: str, symbol: str) -> tuple[Checkpoint, bytes]:
     head = _decoder.decode(blob[begin:end])
     if (head.exchange, head.symbol) != (exchange, symbol):
         raise ValueError(f"it is of {head.exchange}:{head.symbol}")
+    if not 0 <= head.seq <= _MOST or not 0 <= head.last_ts <= _MOST or abs(head.since_ns) > _MOST:
+        raise ValueError(f"it is of row {head.seq}, captured at {head.last_ts} ns, since {head.since_ns} ns")
     return head, blob[end : -_U32.size]
 
 
@@ -111,7 +114,7 @@ class Checkpoints:
                 head, engine = unpack(path.read_bytes(), self._exchange, self._symbol)
                 if engine:
                     restore(engine)
-            except (OSError, ValueError, msgspec.DecodeError) as error:
+            except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
                 refused(path, str(error))
                 with contextlib.suppress(OSError):
                     path.rename(path.with_suffix(_BAD))

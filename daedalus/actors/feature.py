@@ -235,15 +235,15 @@ class Feature(Actor):
 
     def _do(self, feeds: list[Feed]) -> None:
         """Feed the engine, then ask what the stream wants to know, if it is a new question."""
-        update, before = self._engine.update, self._seq
+        update, before, since = self._engine.update, self._seq, self._since_ns
         self._feeding = True
         for record, replayed in feeds:
             row = update(record)
             if row is not None:
                 self._emit(row, record, replayed)
         self._feeding = False
-        if feeds and self._updates == 0 and self._saving is not None:
-            self._saving.soon()  # what the first record was, no later process could find out
+        if feeds and self._saving is not None and (self._updates == 0 or since != self._since_ns):
+            self._saving.soon()  # neither the first record nor a moved line can be found out later
         self._updates += len(feeds)
         if self._stream.wanted is not None and not self._held:
             self._ask((self._seq - before) / CATCH_UP_PER_S)

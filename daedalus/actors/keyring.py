@@ -51,7 +51,7 @@ def server_secret(directory: Path) -> str:
         for folder in (directory, directory / "clients"):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _belong(folder)
+                _belong(folder, folder.parent)
         with contextlib.suppress(FileExistsError):
             _create(path, new_keys()[1])
         mode = path.stat().st_mode & 0o777
@@ -135,7 +135,7 @@ def _create(path: Path, key: str) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "w") as file:
-            _belong(draft)
+            _belong(fd, path.parent)
             file.write(f"{key}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -145,11 +145,17 @@ def _create(path: Path, key: str) -> None:
     _sync(path.parent)
 
 
-def _belong(path: Path) -> None:
-    """Give what root makes to the owner of the directory it is in: the gateway is to read it."""
+def _belong(made: Path | int, directory: Path) -> None:
+    """Give what root makes to the owner of the directory it is in: the gateway is to read it.
+
+    A file by its descriptor, and no link is followed: that owner could put another's file in its place.
+    """
     if os.geteuid() == 0:
-        above = path.parent.stat()
-        os.chown(path, above.st_uid, above.st_gid)
+        above = directory.stat()
+        if isinstance(made, int):
+            os.fchown(made, above.st_uid, above.st_gid)
+        else:
+            os.chown(made, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def _sync(directory: Path) -> None:
@@ -181,12 +187,9 @@ class Keyring:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._news = Inotify.open()
-        mask = APPEARS | GONE | _WRITTEN
-        if self._news is not None and self._news.watch(str(directory / "clients"), mask) is not None:
+        if self._news is not None:
             self._loop.add_reader(self._news.fd, self._changed)
-        else:
-            self._timer = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
-        self._load()  # after the watch: what changes from here on is heard
+        self._look_again()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -200,7 +203,10 @@ class Keyring:
             self._load()
 
     def _look_again(self) -> None:
-        self._load()
+        """Look even where there is a watch: it is of a directory, and another may stand in its place now."""
+        if self._news is not None:
+            self._news.watch(str(self._directory / "clients"), APPEARS | GONE | _WRITTEN)
+        self._load()  # after the watch: what changes from here on is heard
         self._timer = self._loop.call_later(LOOK_AGAIN_S, self._look_again)
 
     def _load(self) -> None:

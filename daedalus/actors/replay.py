@@ -213,6 +213,8 @@ class ReplayIndex:
         complete = True
         runs: list[list[_Place]] = []
         for channel, (first, last) in ranges.items():
+            if channel in self._spools and self._spools[channel].epoch != self._epochs[channel]:
+                self._renumbered(channel)  # its places are of other records now
             rows = self._rows.get((symbol, channel))
             if rows is None:
                 complete = complete and channel in self._spools and last >= _OPEN

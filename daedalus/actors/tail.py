@@ -7,6 +7,7 @@ were missed must not fill the queues that live rows of everybody else go through
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from struct import unpack
@@ -26,6 +27,7 @@ PIECE_RECORDS = 256
 PIECE_S = 0.02  # 12,800 records a second at most
 ANSWER_S = 60.0  # for the child to say anything; it shares the machine with whoever is starting
 EXIT_MORE = 3  # of `dataset.tail`
+TORN_MAX = 3  # in a row
 _STDERR_BYTES = 500
 
 Deliver = Callable[[list[Any] | None, bool], object]
@@ -50,9 +52,14 @@ class Bronze:
             tail: the question.
             deliver: called with records and whether more follow; (None, False) if it could not be read.
         """
+        torn = 0
         while True:
             self._last = None
             code, said = await self._once(tail, deliver)
+            if code == -signal.SIGBUS and torn < TORN_MAX:
+                # a journal was cut to its length, or a ring begun afresh, while it was read: nothing was told
+                torn += 1
+                continue
             if code != EXIT_MORE or self._last is None:
                 break
             tail = tail._replace(session_id=self._last.session_id, after=self._last.ts_recv)

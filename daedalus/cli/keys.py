@@ -54,6 +54,7 @@ def make_key(
     directory, endpoint = _place(keys_dir, config)
     if out is not None and out.exists():
         _fail(f"cannot write the keys to {out}: it exists")
+    fresh = not (directory / "server.secret").exists()
     try:
         key = keyring.make(directory, name)
         server_key = keyring.public_of(keyring.server_secret(directory))
@@ -63,6 +64,8 @@ def make_key(
         _fail(f"cannot make the key of {name}: there is one in {directory}; revoke it first")
     except (FatalError, OSError) as error:
         _fail(f"cannot make the key of {name}: {error}")
+    if fresh:
+        click.echo(f"daedalus: {directory} is new: only a gateway of this keys_dir knows {name}", err=True)
     found = {
         "name": key.name,
         "public": key.public,
@@ -89,6 +92,8 @@ def list_keys(keys_dir: Path | None, config: str | None, *, as_json: bool) -> No
     from daedalus.actors import keyring
 
     directory, _ = _place(keys_dir, config)
+    if not directory.is_dir():
+        _fail(f"cannot list the keys of {directory}: there is no such directory")
     keys, faults = keyring.clients(directory)
     rows = [{"name": key.name, "public": key.public, "made_at": _time(key.made_at)} for key in keys]
     if as_json:

@@ -108,7 +108,7 @@ class Ring:
         self._written = 0
         self._head = self._first
         self._block_due = self._first
-        self._limit = self._end
+        self._limit = 0 if self._released else self._end
 
     def release(self) -> None:
         """Let go of the memory. Nothing is taken nor read any more."""

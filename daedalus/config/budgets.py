@@ -78,7 +78,7 @@ def _elsewhere(table: Exchange) -> str | None:
     urls = [table.rest_url or table.ws_url]
     if table.adapter == "ccxt":
         urls = [*_texts(table.ccxt.get("urls"))]
-    hosts = sorted({host for url in urls if (host := urlsplit(url).hostname)})
+    hosts = sorted({host for url in urls if (host := _host(url))})
     if hosts and all(host in _LOOPBACK for host in hosts):
         return None
     words = [host for host in hosts if host not in _USUAL]
@@ -86,8 +86,16 @@ def _elsewhere(table: Exchange) -> str | None:
         words.append("test net")
     for key, value in table.ccxt.items():  # the exchange sees another address
         if key.replace("_", "").casefold() in _PROXIES and isinstance(value, str):
-            words.append(f"through {urlsplit(value).hostname or 'a proxy'}")
+            words.append(f"through {_host(value) or 'a proxy'}")
     return f" ({', '.join(words)})" if words else ""
+
+
+def _host(url: str) -> str | None:
+    """Return the host of an address; None if it has none, or is no address: whoever uses it says so."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _texts(value: object) -> Iterator[str]:

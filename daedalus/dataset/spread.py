@@ -226,6 +226,8 @@ class _Pass:
         return self._wanted is None or partition in self._wanted
 
     def _add(self, partition: Partition, found: "pa.RecordBatch", *, in_order: bool) -> None:
+        if partition in self.late:
+            return  # put off while these were held: the next pass reads all of it
         part = self.parts.get(partition)
         if part is None:
             part = self.parts[partition] = self._part_of(partition)

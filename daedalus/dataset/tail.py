@@ -59,18 +59,19 @@ _PR_SET_PDEATHSIG = 1
 class Found:
     """The records found so far, encoded: a third of the memory. Of too many only the oldest are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: "Wanted") -> None:
+        self._wanted = wanted
         self.of: dict[
             tuple[str, str, int], tuple[int, bytes]
         ] = {}  # channel, session, number -> time, record
         self.cut = False
         self._bytes = 0
-        self._until = 1 << 63
+        self._until = (3, 0)
 
     def add(self, channel: str, record: Any) -> None:
         """Take a record, unless it is here already or too young."""
         key = (channel, record.session_id, record.seq)
-        if record.ts_recv > self._until or key in self.of:
+        if key in self.of or self._turn(record.session_id, record.ts_recv) > self._until:
             return
         blob = encode(record)
         self.of[key] = (record.ts_recv, blob)
@@ -78,14 +79,21 @@ class Found:
         if self._bytes > BYTES_MAX:
             self._keep_the_oldest()
 
+    def _turn(self, session_id: str, ts_recv: int) -> tuple[int, int]:
+        """Return a key in the order of telling: the clock may have been set back between two sessions."""
+        if session_id == self._wanted.session_id:
+            return 0, ts_recv
+        return (2 if session_id == self._wanted.until_session else 1), ts_recv
+
     def _keep_the_oldest(self) -> None:
         kept, self._bytes = {}, 0
-        for key, (ts, blob) in sorted(self.of.items(), key=lambda item: item[1][0]):
+        turns = {key: self._turn(key[1], ts) for key, (ts, _) in self.of.items()}
+        for key, (ts, blob) in sorted(self.of.items(), key=lambda item: turns[item[0]]):
             if self._bytes > BYTES_MAX // 2:
                 break
             kept[key] = (ts, blob)
             self._bytes += len(blob)
-            self._until = ts
+            self._until = turns[key]
         self.of, self.cut = kept, True
 
 
@@ -121,7 +129,7 @@ def tail(layout: Layout, wanted: Wanted) -> tuple[list[bytes], bool]:
         OSError: a file cannot be read.
         ValueError: a journal or a segment is of another version.
     """
-    found = Found()
+    found = Found(wanted)
     rings = _from_rings(wanted, found)
     running, horizon = rings.session_id, rings.until
     left = [channel for channel in wanted.channels if channel not in rings.covered]

@@ -157,17 +157,28 @@ class History(msgspec.Struct):
     trades: list[TradeRow]
 
 
-class _EventTexts(msgspec.Struct):
-    """The objects of an event, word for word."""
+class _TradeTexts(msgspec.Struct):
+    """The trades of an event, word for word."""
 
     trades: list[msgspec.Raw] = []
+
+
+class _TickerTexts(msgspec.Struct):
+    """The tickers of an event, word for word."""
+
     tickers: list[msgspec.Raw] = []
 
 
-class _MessageTexts(msgspec.Struct):
-    """The events of a message."""
+class _TradesMessageTexts(msgspec.Struct):
+    """The events of a message with trades."""
 
-    events: list[_EventTexts] = []
+    events: list[_TradeTexts] = []
+
+
+class _TickerMessageTexts(msgspec.Struct):
+    """The events of a message with tickers."""
+
+    events: list[_TickerTexts] = []
 
 
 class Products(msgspec.Struct):
@@ -208,8 +219,9 @@ _history: msgspec.json.Decoder[History] = msgspec.json.Decoder(History, strict=F
 _products: msgspec.json.Decoder[Products] = msgspec.json.Decoder(Products)
 _product: msgspec.json.Decoder[Product] = msgspec.json.Decoder(Product)
 
-_message_texts: msgspec.json.Decoder[_MessageTexts] = msgspec.json.Decoder(_MessageTexts)
-_history_texts: msgspec.json.Decoder[_EventTexts] = msgspec.json.Decoder(_EventTexts)
+_trade_texts: msgspec.json.Decoder[_TradesMessageTexts] = msgspec.json.Decoder(_TradesMessageTexts)
+_ticker_texts: msgspec.json.Decoder[_TickerMessageTexts] = msgspec.json.Decoder(_TickerMessageTexts)
+_history_texts: msgspec.json.Decoder[_TradeTexts] = msgspec.json.Decoder(_TradeTexts)
 
 decode_known = _known.decode
 decode_other = _other.decode
@@ -221,10 +233,10 @@ decode_product = _product.decode
 def message_words(message: Known, raw: bytes | memoryview) -> Words:
     """Return the text of each trade and ticker of a message. Raises ValueError: one is not UTF-8."""
     if isinstance(message, TradesMessage):
-        texts = [text for event in _message_texts.decode(raw).events for text in event.trades]
+        texts = [text for event in _trade_texts.decode(raw).events for text in event.trades]
         return words_of([row for event in message.events for row in event.trades], texts)
     if isinstance(message, TickerMessage):
-        texts = [text for event in _message_texts.decode(raw).events for text in event.tickers]
+        texts = [text for event in _ticker_texts.decode(raw).events for text in event.tickers]
         return words_of([row for event in message.events for row in event.tickers], texts)
     return {}
 

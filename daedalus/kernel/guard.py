@@ -93,19 +93,23 @@ class Guard:
         """Take a socket under guard, before it is bound."""
         secure(socket, self._secret)
         news = watch(socket, _ACCEPTED | _DISCONNECTED | _SUCCEEDED)
-        open_ones: set[int] = set()
+        open_ones: dict[int, None] = {}  # by descriptor, the oldest first
         mailbox = Mailbox(news, lambda parts: self._happened(open_ones, parts[0]))
         self._news.append((socket, news, mailbox))
 
-    def _happened(self, open_ones: set[int], event: bytes) -> None:
+    def _happened(self, open_ones: dict[int, None], event: bytes) -> None:
         kind, value = _EVENT.unpack(event)
         if kind == _ACCEPTED:
             self.accepted += 1
-            open_ones.add(value)
+            open_ones.pop(value, None)
+            open_ones[value] = None
             if len(open_ones) > self._limits.connections:
-                self.turned_away += _hang_up(value)
+                # who has been silent longest makes room: strangers must not keep out who has a key
+                silent = next((fd for fd in open_ones if fd not in self._connections), value)
+                del open_ones[silent]
+                self.turned_away += _hang_up(silent)
         elif kind == _DISCONNECTED:
-            open_ones.discard(value)
+            open_ones.pop(value, None)
             connection = self._connections.get(value)
             if connection is not None and _peer_of(value) != connection.peer:
                 del self._connections[value]
@@ -155,8 +159,8 @@ class Guard:
 
     # --- what they ask for
 
-    def subscribes(self, frame: "zmq.Frame") -> bool:
-        """Return whether a new subscription is granted; then it counts until it or its connection ends."""
+    def subscribes(self, frame: "zmq.Frame", *, again: bool = False) -> bool:
+        """Return whether a subscription is granted; a new one then counts until it or its connection ends."""
         found = self._of(frame)
         if found is None:
             self.refused += 1
@@ -164,8 +168,8 @@ class Guard:
         descriptor, connection = found
         if len(frame.bytes) - 1 > self._limits.prefix_bytes:
             connection.refused = self._limits.flood  # no topic is that long
-        elif self._spend(connection.key) and self._has_room(connection.key):
-            connection.subscriptions += 1
+        elif self._spend(connection.key) and (again or self._has_room(connection.key)):
+            connection.subscriptions += not again
             return True
         self.refused += 1
         self._refuse(descriptor, connection)
@@ -178,6 +182,13 @@ class Guard:
         if found is not None and connection is not None and connection.key == found[0]:
             connection.subscriptions = max(0, connection.subscriptions - 1)
             self._spend(connection.key)
+
+    def noise(self, frame: "zmq.Frame") -> None:
+        """Count what is neither a subscription nor the end of one; a flood of it ends like any other."""
+        found = self._of(frame)
+        if found is not None:
+            self.refused += 1
+            self._refuse(*found)
 
     def asks(self, frame: "zmq.Frame") -> bool:
         """Return whether a request is answered."""

@@ -18,6 +18,7 @@ import zmq
 from daedalus.kernel.errors import FatalError
 from daedalus.kernel.locate import is_loopback
 from daedalus.kernel.mailbox import Mailbox
+from daedalus.kernel.peers import Peers
 
 if TYPE_CHECKING:
     from daedalus.kernel.guard import Guard
@@ -217,22 +218,32 @@ class Broadcast:
         self._owed: dict[bytes, int] = {}  # prefix -> refused subscribers, whose unsubscription will come too
         self._blind = False  # more were refused than can be remembered: every topic counts as listened to
         self.subscriptions = self.refused = self.sent = 0
-        if guard is None:
-            self._mailbox = Mailbox(self._socket, lambda parts: self._heard(parts[0]))
-        else:
-            self._mailbox = Mailbox(
-                self._socket, self._heard_guarded, budget=GUARDED_SUBSCRIPTIONS, copy=False
-            )
+        self._peers = Peers()
+        calm = 256 if guard is None else GUARDED_SUBSCRIPTIONS
+        self._mailbox = Mailbox(self._socket, self._told, copy=False, budget=calm)
 
-    def _heard_guarded(self, parts: list[zmq.Frame]) -> None:
-        assert self._guard is not None
-        message = parts[0].bytes
-        if message[:1] == b"\x01" and not self._guard.subscribes(parts[0]):
-            self._refuse(message[1:])
-            return
-        if message[:1] == b"\x00" and message[1:] not in self._owed:
-            self._guard.unsubscribes(parts[0])
-        self._heard(message)
+    def _told(self, parts: list[zmq.Frame]) -> None:
+        """Take a subscription once, its end only from who has it."""
+        frame, message = parts[0], parts[0].bytes
+        held = self._peers.prefixes(frame)
+        if held is None:
+            self._heard(message)
+        elif message[:1] == b"\x01":
+            self._asked_for(frame, message, held)
+        elif message[:1] == b"\x00" and message[1:] in held:
+            held.discard(message[1:])
+            if self._guard is not None and message[1:] not in self._owed:
+                self._guard.unsubscribes(frame)
+            self._heard(message)
+        elif self._guard is not None:
+            self._guard.noise(frame)
+
+    def _asked_for(self, frame: zmq.Frame, message: bytes, held: set[bytes]) -> None:
+        again = (prefix := message[1:]) in held
+        granted = self._guard is None or self._guard.subscribes(frame, again=again)
+        held |= {prefix} if granted and len(held) < self._max else set()
+        if not again:
+            self._heard(message) if granted else self._refuse(prefix)
 
     def _heard(self, message: bytes) -> None:
         prefix = message[1:]

@@ -142,6 +142,17 @@ def test_rows_that_are_overwritten_are_missed_by_an_open_end_too(tmp_path: Path)
     spool.close()
 
 
+def test_places_of_a_ring_that_was_renumbered_are_forgotten_before_the_next_row(tmp_path: Path) -> None:
+    spool = Spool.open(tmp_path / "ring", 1 << 14)
+    sender = Sender({"trades": spool})
+    for number in range(10):
+        sender.row("trades", "A" if number % 2 else "B")
+    spool.acknowledge(5)
+    spool.renew()
+    assert sender.ask({"trades": [1, 2]}, "A") == (False, [])
+    spool.close()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_every_answer_is_that_of_a_plain_list_of_all_rows(tmp_path: Path, seed: int) -> None:
     """Many chunks, numbers that jump (also further than 32 bits), rings that go round."""

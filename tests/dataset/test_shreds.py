@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -238,3 +239,27 @@ def test_uncompiled_it_gives_the_same():
     compiled, _, found = done.stdout.partition("\n")
     assert compiled == "False"
     assert found == repr(shreds_of(BLOB))
+
+
+def test_a_partition_put_off_while_its_rows_are_held_is_read_whole_later(tmp_path: Path) -> None:
+    """A frame that goes the long way between others, and too little room: no row may be left behind."""
+    frames: list[list[Any]] = []
+    for k in range(10):
+        frames.append([trade(100 * k + i, symbol="A") for i in range(30)])
+        frames.append([trade(100 * k + 50 + i, symbol="B") for i in range(10)])
+    frames.append([trade(5000, symbol="C", price=2**53 + 2)])  # a whole number that only msgspec reads
+    frames += [
+        [trade(6000 + i, symbol="A") for i in range(5)],
+        [trade(7000 + i, symbol="B") for i in range(5)],
+    ]
+    entries, first = [], 1
+    for records in frames:
+        entries.append(entry(records, first))
+        first += len(records)
+    path = write_journal(tmp_path, "trades", [entries])
+    options = Options(buffer_bytes=40_000, row_group_rows=8192, row_group_rows_min=4000)
+    short = tables(tmp_path, path, shredded=True, options=options)
+    long = tables(tmp_path, path, shredded=False, options=options)
+    rows = {partition.symbol: found[1] for partition, found in short.items()}
+    assert rows == {partition.symbol: found[1] for partition, found in long.items()}
+    assert rows == {"A": 305, "B": 105, "C": 1}

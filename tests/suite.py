@@ -1,7 +1,7 @@
 """`./run test`: everything that must hold, in the order in which it fails fastest.
 
-    ./run test              lint, format, types, contracts, lock, then tests: unit, real processes,
-                            whole systems (each side by side, as many as two cores carry)
+    ./run test              lint, format, types, contracts, lock, then tests: unit, real processes
+                            (both parallel), whole systems (serial)
     ./run test ARGS…        just pytest with them
 
 Exits 0 when every step passed, 1 otherwise. All steps run, whatever the ones before said.
@@ -40,8 +40,7 @@ STEPS = (
         "processes",
         (*PYTEST, "-n", "3", "--dist", "loadfile", "-m", "system", "--ignore=tests/system", "tests"),
     ),
-    # Whole trees wait for exchanges and clocks most of the time: two of them fit on two cores.
-    Step("system", (*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "system", "tests/system")),
+    Step("system", (*PYTEST, "-m", "system", "tests/system")),
 )
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 

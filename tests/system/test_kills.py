@@ -58,6 +58,7 @@ def _config(simulator: Simulator) -> str:
 
 
 _KILLED = ("restart", "disconnect")  # what a kill is told as
+_TOO_LONG = "cannot fill in all trades"  # … and that REST no longer tells all of the absence
 
 
 def _tap(tree: Tree) -> Tap:
@@ -156,7 +157,11 @@ def test_kill_of_every_kind_of_process_loses_and_doubles_nothing(short_tmp: Path
         assert not [pid for pid in everything if alive(pid)]
         assert not marked(tree.data)
         gaps = list(rows(tree, "gaps"))
-        strange = [(gap["reason"], gap["detail"]) for gap in gaps if gap["reason"] not in _KILLED]
+        strange = [
+            (gap["reason"], gap["detail"])
+            for gap in gaps
+            if gap["reason"] not in _KILLED and not (gap["detail"] or "").startswith(_TOO_LONG)
+        ]
         assert not strange, strange
         assert any(gap["reason"] == "restart" for gap in gaps), "a collector was killed"
         assert all(gap["started_at"] <= gap["ended_at"] for gap in gaps)
